@@ -1,0 +1,36 @@
+"""Neural Style Transfer (Gatys, Ecker & Bethge, CVPR 2016), from white noise.
+
+>>> import nst_helpers as nst
+>>> content, style = nst.load_image("chelsea", 256), nst.load_image("night_sky", 256)
+>>> loss = nst.StyleTransferLoss(nst.load_network("auto"), content=content, style=style)
+>>> result = nst.optimize(loss, nst.noise_like(content, seed=0), steps=300)
+>>> nst.save_image(result.image, "out.png")
+"""
+
+from nst_helpers.devices import available_memory, best_device, describe_device
+from nst_helpers.features import Features, load_network, normalise_activations
+from nst_helpers.images import (
+    check_output,
+    load_image,
+    noise_like,
+    sample_images,
+    save_image,
+    to_image,
+    to_pil,
+)
+from nst_helpers.losses import (
+    CONTENT_LAYERS,
+    STYLE_LAYERS,
+    LossTerms,
+    StyleTransferLoss,
+    content_loss,
+    gram_matrix,
+    style_loss,
+    total_variation,
+)
+from nst_helpers.optimize import Progress, Result, optimize
+from nst_helpers.plots import LiveView, figure_to_image, plot_history, show_images
+from nst_helpers.sweep import alpha_beta_sweep
+from nst_helpers.weights import layer_names, load_weights
+
+__version__ = "0.1.0"

@@ -1,0 +1,221 @@
+"""Image to named feature maps: the VGG layout of Simonyan & Zisserman, as Gatys et al. use it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nst_helpers.devices import best_device
+from nst_helpers.images import load_image, sample_images
+from nst_helpers.weights import load_weights
+
+__all__ = ["Features", "load_network", "normalise_activations"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Features(nn.Module):
+    """A frozen convolutional network that answers with the feature maps you name.
+
+    Parameters
+    ----------
+    weights : dict of str to torch.Tensor
+        ``convB_I.weight`` (out, in, 3, 3) and ``convB_I.bias`` (out,), in the network's order.
+    pooling : {"avg", "max"}
+        Between blocks, 2 x 2. Average by default: Gatys et al. 2016 (section 2) found that it
+        gives slightly more appealing pictures than VGG's own max pooling.
+    name : str
+        What to call it in messages.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        All layers it can answer with: ``convB_I`` is a convolution's output, ``reluB_I`` the
+        rectified one, ``poolB`` what follows block B.
+    """
+
+    def __init__(
+        self, weights: dict[str, torch.Tensor], pooling: str = "avg", name: str = "network"
+    ) -> None:
+        super().__init__()
+        if pooling not in ("avg", "max"):
+            raise ValueError(f"pooling must be 'avg' or 'max'; got {pooling!r}")
+        self.pooling, self.name = pooling, name
+        self.convolutions = nn.ModuleDict()
+        for key, weight in weights.items():
+            if key.endswith(".weight"):
+                conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+                conv.load_state_dict({"weight": weight, "bias": weights[key[:-6] + "bias"]})
+                self.convolutions[key[:-7]] = conv
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.layers = tuple(_with_relu_and_pool(self.convolutions))
+        self.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return self.mean.device
+
+    def forward(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Return the named layers' feature maps; nothing deeper is computed.
+
+        Parameters
+        ----------
+        images : torch.Tensor
+            (B, 3, H, W) RGB in [0, 1]; ImageNet's mean and standard deviation are applied here.
+        layers : iterable of str
+            Names out of ``self.layers``.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            ``{"relu4_2": (B, N, H/8, W/8), ...}``: sides are halved, rounding down, by each pool.
+
+        Raises
+        ------
+        ValueError
+            If a layer does not exist, or the images are too small for it.
+        """
+        wanted = set(layers)
+        self.check(wanted, images.shape)
+        found, x = {}, (images - self.mean) / self.std
+        for layer in self.layers:
+            if len(found) == len(wanted):
+                break
+            if layer.startswith("conv"):
+                x = self.convolutions[layer](x)
+            elif layer.startswith("relu"):
+                # Never in place: torchvision's VGG overwrites convB_I with reluB_I, so that code
+                # that collects "conv4_2" from it really gets relu4_2.
+                x = F.relu(x)
+            else:
+                x = F.avg_pool2d(x, 2) if self.pooling == "avg" else F.max_pool2d(x, 2)
+            if layer in wanted:
+                found[layer] = x
+        return found
+
+    def check(self, layers: Iterable[str], shape: Iterable[int]) -> None:
+        """Raise ValueError unless images of ``shape`` (B, 3, H, W) have all these layers."""
+        shape = tuple(shape)
+        if len(shape) != 4 or shape[1] != 3:
+            raise ValueError(f"expected images of shape (B, 3, H, W); got {shape}")
+        for layer in layers:
+            if layer not in self.layers:
+                raise ValueError(
+                    f"the {self.name} has no layer {layer!r}; it has {', '.join(self.layers)}"
+                )
+            least = 2 ** _pools_before(layer)
+            if min(shape[2:]) < least:
+                raise ValueError(
+                    f"an image of {shape[3]} x {shape[2]} pixels (width x height) is too small for "
+                    f"{layer}: each side must be at least {least}"
+                )
+
+    def values_per_pixel(self, layers: Iterable[str]) -> float:
+        """Return how many activations are computed per pixel to reach ``layers``."""
+        wanted, count = set(layers), 3.0
+        for layer in self.layers:
+            if not wanted:
+                break
+            wanted.discard(layer)
+            if not layer.startswith("pool"):
+                conv = self.convolutions[layer.replace("relu", "conv")]
+                count += conv.out_channels / 4 ** _pools_before(layer)
+        return count
+
+
+def load_network(
+    source: str | os.PathLike = "auto",
+    *,
+    pooling: str = "avg",
+    normalise: bool = True,
+    device: torch.device | str | None = None,
+) -> Features:
+    """Return a network that is ready to look at images.
+
+    Parameters
+    ----------
+    source : str or path
+        ``"auto"``, ``"bundled"``, ``"vgg19"``, ``"random"`` or a file: see ``load_weights``. Only
+        ``"vgg19"`` ever downloads (548 MB).
+    pooling : {"avg", "max"}
+        See ``Features``.
+    normalise : bool
+        Scale the filters so that each one's mean activation over the sample pictures is 1 (Gatys
+        et al. 2016, section 2). Only then do alpha, beta and the layer weights mean the same in
+        every layer and every network. The bundled network's file is normalised already.
+    device : optional
+        Where to put it; the fastest device by default.
+
+    Returns
+    -------
+    Features
+    """
+    weights, metadata = load_weights(source)
+    net = Features(weights, pooling, metadata["name"]).to(device or best_device())
+    if normalise and not metadata.get("normalised", "").startswith(pooling):
+        # All of them, paintings and textures too: a filter that hardly fires on a few photographs
+        # would be scaled up until it drowned all others on the picture that does excite it.
+        net = normalise_activations(net, [load_image(p, 160) for p in sample_images().values()])
+    return net
+
+
+def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Features:
+    """Return the same network with every filter's mean rectified activation scaled to 1.
+
+    Gatys et al. 2015 (section 2) and 2016 (section 2): the mean is over images and positions. A
+    ReLU network with average or max pooling computes exactly the same afterwards, up to one
+    factor per filter: relu(s x) = s relu(x) for s > 0, and the next layer divides s out again.
+
+    Parameters
+    ----------
+    net : Features
+    images : iterable of torch.Tensor
+        (B, 3, H, W) each; sizes may differ. A filter that none of them excites keeps its scale.
+
+    Returns
+    -------
+    Features
+        A new network; ``net`` is left as it is.
+    """
+    names = list(net.convolutions)
+    sums, positions = {}, dict.fromkeys(names, 0)
+    with torch.no_grad():
+        for image in images:
+            found = net(image.to(net.device), [name.replace("conv", "relu") for name in names])
+            for name, maps in zip(names, found.values(), strict=True):
+                sums[name] = sums.get(name, 0) + maps.double().sum((0, 2, 3))
+                positions[name] += maps.shape[0] * maps.shape[2] * maps.shape[3]
+    if not sums:
+        raise ValueError("normalise_activations needs at least one image")
+    weights, before = {}, torch.ones(3, dtype=torch.float64, device=net.device)
+    for name, conv in net.convolutions.items():
+        mean = sums[name] / positions[name]
+        mean = torch.where(mean > 0, mean, 1.0)
+        weight = conv.weight.double() * before.view(1, -1, 1, 1) / mean.view(-1, 1, 1, 1)
+        weights[f"{name}.weight"] = weight.float()
+        weights[f"{name}.bias"] = (conv.bias.double() / mean).float()
+        before = mean
+    return Features(weights, net.pooling, net.name).to(net.device)
+
+
+def _with_relu_and_pool(convolutions: Iterable[str]) -> Iterable[str]:
+    block = "1"
+    for name in convolutions:
+        if name[4] != block:
+            yield f"pool{block}"
+            block = name[4]
+        yield name
+        yield name.replace("conv", "relu")
+    yield f"pool{block}"
+
+
+def _pools_before(layer: str) -> int:
+    """Return how often the image has been halved once ``layer`` is computed."""
+    return int(layer[4]) - (0 if layer.startswith("pool") else 1)

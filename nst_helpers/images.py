@@ -1,0 +1,246 @@
+"""Picture files to tensors and back, the sample pictures, and white noise.
+
+An *image* in this package is a float32 tensor (B, 3, H, W), RGB, in [0, 1]. This is the only
+module that knows Pillow.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+__all__ = [
+    "check_output",
+    "load_image",     "noise_like",
+    "sample_images",
+    "save_image",
+    "to_image",
+    "to_pil",
+]
+
+MAX_PIXELS = 200_000_000  # decoding more takes gigabytes: either a mistake or a decompression bomb
+
+_PACKAGE = Path(__file__).resolve().parent
+# In a wheel the pictures lie inside the package, in a clone beside it.
+_SAMPLES = next(
+    (d for d in (_PACKAGE / "samples", _PACKAGE.parent / "images") if d.is_dir()), _PACKAGE
+)
+
+
+def sample_images() -> dict[str, Path]:
+    """Return the pictures that come with the package, name to file, in alphabetical order.
+
+    ``load_image`` takes their names too: ``load_image("chelsea")``. Sources and licences are in
+    ``CREDITS.md`` beside them.
+    """
+    return {p.stem: p for p in sorted(_SAMPLES.glob("*.jpg"))}
+
+
+def load_image(source: str | os.PathLike, size: int | None = None) -> torch.Tensor:
+    """Read a picture of any mode as an image tensor.
+
+    Parameters
+    ----------
+    source : path or sample name
+        Anything Pillow opens, or the name of a sample picture, such as ``"chelsea"``.
+    size : int, optional
+        Length in pixels to give the *shorter* side, keeping the shape. The file's own by default.
+
+    Returns
+    -------
+    torch.Tensor
+        (1, 3, H, W) float32 RGB in [0, 1]. Turned as the camera's EXIF tag says; transparent
+        pixels are laid on white; 16-bit greys are scaled to their full range; of an animation,
+        the first frame.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or sample.
+    ValueError
+        If the file is not a readable picture, is enormous (over 200 million pixels), or ``size``
+        is not a positive whole number.
+    """
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise ValueError(f"size must be a whole number of pixels, 1 or more; got {size!r}")
+    path = _find(source)
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own bomb warning comes late and speaks of attacks; ours is below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path)
+            _refuse_enormous(picture.size, path)
+            if size is not None:
+                picture.draft(None, (size, size))  # JPEGs decode straight to a smaller size
+            picture.load()
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large to decode safely: {error}") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not a picture that Pillow can read") from error
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read (broken, cut off or locked): {error}") from error
+    picture = _to_rgb(ImageOps.exif_transpose(picture))
+    if size is not None:
+        scale = size / min(picture.size)
+        width, height = (max(size, round(side * scale)) for side in picture.size)
+        _refuse_enormous((width, height), path)  # one pixel wide and made 512 wide
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    return to_image(picture)
+
+
+def to_image(picture: Image.Image | np.ndarray) -> torch.Tensor:
+    """Turn a Pillow picture or a (H, W, 3) uint8 array into a (1, 3, H, W) image in [0, 1]."""
+    array = np.array(picture, dtype=np.float32) / 255
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"expected an RGB picture, (H, W, 3); got shape {array.shape}")
+    return torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).contiguous()
+
+
+def to_pil(image: torch.Tensor) -> Image.Image:
+    """Turn one image, (1, 3, H, W) or (3, H, W), into a Pillow picture; values are clipped."""
+    if image.dim() == 4 and image.shape[0] == 1:
+        image = image[0]
+    if image.dim() != 3 or image.shape[0] != 3:
+        raise ValueError(
+            f"expected one RGB image, (1, 3, H, W) or (3, H, W); got {tuple(image.shape)}"
+        )
+    if not torch.isfinite(image).all():
+        raise ValueError("the image has values that are not finite (NaN or infinity)")
+    values = image.detach().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+
+
+def check_output(path: str | os.PathLike) -> Path:
+    """Make sure that a picture can be written to ``path``, before the work of making it.
+
+    Makes the folder if need be; touches no file of that name.
+
+    Raises
+    ------
+    ValueError
+        If the ending names no format that can be written.
+    OSError
+        If the folder cannot be made or written, or ``path`` is a folder.
+    """
+    path = Path(path)
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"cannot write {path.name!r}: end it in .png, .jpg or .webp")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a picture")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _part(path)
+    part.touch()
+    part.unlink()
+    return path
+
+
+def save_image(image: torch.Tensor, path: str | os.PathLike) -> Path:
+    """Write one image to ``path``, in the format its ending names, all or nothing.
+
+    The folder is made if need be. A write that fails or is interrupted leaves an older file of
+    that name as it was.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (1, 3, H, W) or (3, H, W); values outside [0, 1] are clipped.
+    path : path
+        Ends in .png, .jpg, .webp or another format that Pillow writes.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    ValueError
+        If the ending names no format, or ``image`` is not one finite RGB image.
+    OSError
+        If the folder cannot be written.
+    """
+    picture = to_pil(image)
+    path = check_output(path)
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    part = _part(path)
+    try:
+        picture.save(part, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def noise_like(
+    image: torch.Tensor, seed: int = 0, mean: float = 0.5, std: float = 0.05
+) -> torch.Tensor:
+    """Return Gaussian white noise of ``image``'s shape and device: the start "from white noise".
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (B, 3, H, W); only its shape and device count.
+    seed : int
+        The same seed gives the same noise. Torch's global generator is left alone.
+    mean, std : float
+        Of the noise, in units of the image range. What the network does not see of the start
+        stays in the picture, so the noise is weak: strong noise (0.25) leaves grain.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, 3, H, W) float32, clipped to [0, 1].
+    """
+    generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device agrees
+    noise = torch.randn(image.shape, generator=generator) * std + mean
+    return noise.clamp(0, 1).to(image.device)
+
+
+def _part(path: Path) -> Path:
+    """Return where to write before the finished file is moved to ``path``."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _find(source: str | os.PathLike) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder, not a picture")
+    samples = sample_images()
+    if str(source) in samples:
+        return samples[str(source)]
+    raise FileNotFoundError(
+        f"there is no picture {str(source)!r} (looked in {Path.cwd()}); "
+        f"sample pictures: {', '.join(samples)}"
+    )
+
+
+def _refuse_enormous(size: tuple[int, int], path: Path) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{path} would be {width} x {height} pixels and take {width * height * 12 / 2**30:.1f} "
+            f"GB as numbers; the limit is {MAX_PIXELS // 10**6} million pixels: make it smaller "
+            "first"
+        )
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        # Pillow's own conversion clips 16-bit greys at 255, which makes them white.
+        values = np.asarray(picture, dtype=np.float64)
+        full = 65535.0 if picture.mode.startswith("I") and values.max() > 255 else 255.0
+        if picture.mode == "F" and values.max() <= 1:
+            full = 1.0
+        picture = Image.fromarray((np.clip(values / full, 0, 1) * 255).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")

@@ -1,0 +1,1 @@
+"""Procedural painters of the style pictures."""
