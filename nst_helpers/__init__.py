@@ -29,8 +29,48 @@ from nst_helpers.losses import (
     total_variation,
 )
 from nst_helpers.optimize import Progress, Result, optimize
-from nst_helpers.plots import LiveView, figure_to_image, plot_history, show_images
+from nst_helpers.plots import (
+    LiveView,
+    figure_to_image,
+    figures_as_jpeg,
+    plot_history,
+    show_images,
+)
 from nst_helpers.sweep import alpha_beta_sweep
 from nst_helpers.weights import layer_names, load_weights
 
+__all__ = [
+    "CONTENT_LAYERS",
+    "STYLE_LAYERS",
+    "Features",
+    "LiveView",
+    "LossTerms",
+    "Progress",
+    "Result",
+    "StyleTransferLoss",
+    "alpha_beta_sweep",
+    "available_memory",
+    "best_device",
+    "check_output",
+    "content_loss",
+    "describe_device",
+    "figure_to_image",
+    "figures_as_jpeg",
+    "gram_matrix",
+    "layer_names",
+    "load_image",
+    "load_network",
+    "load_weights",
+    "noise_like",
+    "normalise_activations",
+    "optimize",
+    "plot_history",
+    "sample_images",
+    "save_image",
+    "show_images",
+    "style_loss",
+    "to_image",
+    "to_pil",
+    "total_variation",
+]
 __version__ = "0.1.0"

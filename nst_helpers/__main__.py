@@ -1,4 +1,4 @@
-"""The same without a notebook: ``python -m nst_helpers transfer | reconstruct | texture | sweep``."""
+"""The same without a notebook: ``python -m nst_helpers transfer CONTENT STYLE -o OUT``."""
 
 from __future__ import annotations
 
@@ -149,7 +149,10 @@ def _parser() -> argparse.ArgumentParser:
     }
     for name, (run, text) in jobs.items():
         command = commands.add_parser(
-            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            name,
+            help=text,
+            description=text,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         command.set_defaults(run=run)
         _add_options(command, name)
@@ -182,7 +185,11 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         add("--style-layers", nargs="+", default=nst.STYLE_LAYERS, help="layers to match")
     add("--tv", type=float, default=0.0, help="weight of the total variation (smoothness)")
     add("--convention", choices=("normalised", "paper", "lecture"), default="normalised")
-    add("--network", default="auto", help="auto, bundled, vgg19 (downloads 548 MB), random or a file")
+    add(
+        "--network",
+        default="auto",
+        help="auto, bundled, vgg19 (a 548 MB download), random, or a file",
+    )
     add("--pooling", choices=("avg", "max"), default="avg", help="between the network's blocks")
     add("--optimizer", choices=("lbfgs", "adam"), default="lbfgs")
     add("--lr", type=float, help="step length; the optimiser's own if not given")

@@ -16,7 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 __all__ = [
     "check_output",
-    "load_image",     "noise_like",
+    "load_image",
+    "noise_like",
     "sample_images",
     "save_image",
     "to_image",
@@ -170,7 +171,7 @@ def save_image(image: torch.Tensor, path: str | os.PathLike) -> Path:
     part = _part(path)
     try:
         picture.save(part, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return path

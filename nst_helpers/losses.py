@@ -170,7 +170,7 @@ class LossTerms(NamedTuple):
 
 
 class StyleTransferLoss(nn.Module):
-    """alpha * L_content + beta * L_style (Gatys et al. 2016, equation 7), as a function of a picture.
+    """alpha L_content + beta L_style (Gatys et al. 2016, equation 7), as a function of a picture.
 
     Parameters
     ----------

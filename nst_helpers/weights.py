@@ -1,4 +1,4 @@
-"""Where the network's numbers come from: the bundled file, torchvision's VGG-19, or a file of yours.
+"""Where the network's numbers come from: the bundled file, torchvision's VGG-19, or your own.
 
 Whatever the source, the result is a dict ``{"conv1_1.weight": ..., "conv1_1.bias": ..., ...}`` in
 the order of the network. This is the only module that knows torchvision, and it imports it only
@@ -145,7 +145,7 @@ def _load_file(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict]:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = dict(file.metadata() or {})
-                state = {key: file.get_tensor(key) for key in file.keys()}
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         else:
             metadata = {}
             state = torch.load(path, map_location="cpu", weights_only=True)

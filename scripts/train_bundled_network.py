@@ -1,6 +1,6 @@
 """Train the small network that comes with the package, and write it to nst_helpers/weights/.
 
-    python scripts/train_bundled_network.py --photos caltech101.zip --teacher vgg16_blocks1-3.safetensors
+    python scripts/train_bundled_network.py --photos PHOTOS.zip --teacher blocks1-3.safetensors
     python scripts/train_bundled_network.py --photos FOLDER --teacher vgg19
 
 A student of VGG-19's layout with a fraction of its channels learns to see what a real network
@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import random
 import sys
 import time
@@ -38,8 +39,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from nst_helpers.features import Features, normalise_activations  # noqa: E402
-from nst_helpers.weights import LAYOUT, layer_names, load_weights  # noqa: E402
+from nst_helpers.features import Features, normalise_activations
+from nst_helpers.weights import LAYOUT, layer_names, load_weights
 
 OUTPUT = Path(__file__).parents[1] / "nst_helpers" / "weights" / "bundled.safetensors"
 STYLE_LAYERS = [f"relu{block}_1" for block in range(1, 6)]
@@ -136,11 +137,12 @@ def mobilenet_features(weights: dict, images: torch.Tensor) -> dict[int, torch.T
         if block in (6, 13):  # before their stride: the last features at 1/8 and 1/16
             found[8 if block == 6 else 16] = inner
         if block == 13:
-            return found
+            break
         stride = 2 if block in (1, 3, 6) else 1
         inner = conv(inner, f"block{block}.depthwise", stride, groups=inner.shape[1]).clamp(0, 6)
         inner = conv(inner, f"block{block}.project")
         x = x + inner if x.shape == inner.shape else inner
+    return found
 
 
 class Teacher:
@@ -332,7 +334,9 @@ def train(args: argparse.Namespace) -> None:
 
     student.train()
     groups: list[OwnPictures | None] = [None] * args.groups
-    bar = tqdm(total=args.minutes, initial=minutes, unit="min", bar_format="{l_bar}{bar}| {postfix}")
+    bar = tqdm(
+        total=args.minutes, initial=minutes, unit="min", bar_format="{l_bar}{bar}| {postfix}"
+    )
     saved_at = minutes
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=not args.float32)
     try:
@@ -392,9 +396,9 @@ def train(args: argparse.Namespace) -> None:
 def learning_rate(highest: float, progress: float) -> float:
     """Return a cosine down to nothing in each of the two parts, lower in the second one."""
     if progress < FIRST_PART:
-        return highest * (0.1 + 0.9 * np.cos(np.pi / 2 * progress / FIRST_PART))
+        return highest * (0.1 + 0.9 * math.cos(math.pi / 2 * progress / FIRST_PART))
     progress = (progress - FIRST_PART) / (1 - FIRST_PART)
-    return highest * 0.3 * (0.01 + 0.99 * (1 + np.cos(np.pi * progress)) / 2)
+    return highest * 0.3 * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
 
 
 def write(args, student, images: torch.Tensor, teacher: Teacher, step: int, log: list) -> None:
@@ -413,7 +417,9 @@ def write(args, student, images: torch.Tensor, teacher: Teacher, step: int, log:
         "deep_teacher": args.deep_teacher.name if args.deep_teacher else "none",
         "photographs": args.photos.name,
         "training": f"{step} steps of {args.batch} crops of {args.crop} px, {args.minutes:g} min",
-        "error_on_photographs": json.dumps({n: round(e, 3) for n, e in log[-1]["photographs"].items()})
+        "error_on_photographs": json.dumps(
+            {n: round(e, 3) for n, e in log[-1]["photographs"].items()}
+        )
         if log
         else "not measured",
     }
@@ -428,7 +434,7 @@ def draw_log(log: list, path: Path) -> None:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, key in zip(figure.subplots(1, 2, sharey=True), ("photographs", "own"), strict=True):
-        for layer in STYLE_LAYERS + ["relu4_2"]:
+        for layer in [*STYLE_LAYERS, "relu4_2"]:
             axes.semilogy([e["minutes"] for e in log], [e[key][layer] for e in log], label=layer)
         axes.set(xlabel="minutes", title={"own": "its own pictures"}.get(key, "held-out " + key))
         axes.grid(alpha=0.3)

@@ -32,8 +32,10 @@ def cut(corners, rng, smallest):
     others = [(first + step) % len(corners) for step in range(1, len(corners))]
     second = min(
         others,
-        key=lambda side: np.dot(edges[side], edges[first]) / lengths[side] / lengths[first]
-        - 0.3 * lengths[side] / lengths[first],
+        key=lambda side: (
+            np.dot(edges[side], edges[first]) / lengths[side] / lengths[first]
+            - 0.3 * lengths[side] / lengths[first]
+        ),
     )
     share = rng.uniform(0.28, 0.72)
     start = corners[first] + share * edges[first]
@@ -76,7 +78,7 @@ def sew(canvas, height_map, x, y, corners, color, thread, unit, rng):
     fold = rng.uniform(6, 8.5) * unit
     edge = np.full(px.shape, np.inf, dtype=np.float32)
     stitches = np.zeros(px.shape, dtype=np.float32)
-    for start, stop in zip(corners, np.roll(corners, -1, axis=0)):
+    for start, stop in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         length = np.hypot(*(stop - start))
         if length < 1e-6:
             continue

@@ -13,8 +13,28 @@ BROWNS = palette("4d2c1a", "7a4826", "a06a3a", "c3935c")
 GREENS = palette("3f5a2a", "6d8a38", "a3ad45", "d3b945")
 # How far a maple leaf reaches from its stalk, by the angle from its tip in degrees.
 MAPLE_ANGLES = (0, 7, 10, 16, 26, 33, 40, 43, 50, 57, 60, 66, 78, 88, 94, 104, 112, 120, 150, 180)
-MAPLE_REACH = (1, 0.8, 0.84, 0.62, 0.4, 0.56, 0.64, 0.74, 0.93, 0.72, 0.72, 0.52, 0.36, 0.44, 0.52,
-               0.68, 0.46, 0.4, 0.24, 0.12)
+MAPLE_REACH = (
+    1,
+    0.8,
+    0.84,
+    0.62,
+    0.4,
+    0.56,
+    0.64,
+    0.74,
+    0.93,
+    0.72,
+    0.72,
+    0.52,
+    0.36,
+    0.44,
+    0.52,
+    0.68,
+    0.46,
+    0.4,
+    0.24,
+    0.12,
+)
 KINDS = {  # palettes and share of every kind
     "maple": ((REDS, REDS, GOLDS, GREENS), 0.3),
     "oak": ((BROWNS, BROWNS, GOLDS, REDS), 0.22),

@@ -49,7 +49,7 @@ class Design:
 def stem(shape, points, widths):
     """Return the mask of a bent stem; lengths are in heights of the picture."""
     mask = np.zeros(shape, dtype=bool)
-    for point, half in zip(points * shape[0], widths * shape[0]):
+    for point, half in zip(points * shape[0], widths * shape[0], strict=True):
         spot, dx, dy = window(point, half, shape)
         mask[spot] |= dx**2 + dy**2 < half**2
     return mask
@@ -127,8 +127,11 @@ def lay_tree(design, x, y, aspect, rng):
         design.lay(leaf & (across > 0), LIGHT_LEAF, 0.5 + 0.5 * along)
         design.lay(leaf & (across <= 0), DARK_LEAF, 0.5 + 0.5 * along)
         (rows, columns), dx, dy = window(at * height, 0.2 * height, x.shape)
-        np.minimum(taken[rows, columns], np.hypot(dx, dy) / height - length * 0.35,
-                   out=taken[rows, columns])
+        np.minimum(
+            taken[rows, columns],
+            np.hypot(dx, dy) / height - length * 0.35,
+            out=taken[rows, columns],
+        )
 
 
 def lay_border(design, x, y, aspect):
@@ -188,7 +191,7 @@ def place_tiles(design, sizes, rng):
     on_row = np.abs(depth - (row_map + 0.5) * size_map) < 0.7
     lines, columns = np.nonzero(on_row)
     order = np.argsort(row_map[lines, columns], kind="stable")
-    for y, x in zip(lines[order].tolist(), columns[order].tolist()):
+    for y, x in zip(lines[order].tolist(), columns[order].tolist(), strict=True):
         if not taken[y, x]:
             put(x + 0.5, y + 0.5, direction(x, y), labels[y, x], row_map[y, x])
             for sign in (1, -1):
@@ -196,7 +199,7 @@ def place_tiles(design, sizes, rng):
     # Small cut tiles fill what the rows left open.
     lines, columns = np.nonzero(~taken & (depth > 0.2 * size_map))
     order = np.argsort(-depth[lines, columns], kind="stable")
-    for y, x in zip(lines[order].tolist(), columns[order].tolist()):
+    for y, x in zip(lines[order].tolist(), columns[order].tolist(), strict=True):
         if not taken[y, x]:
             put(x + 0.5, y + 0.5, direction(x, y), labels[y, x], row_map[y, x])
     return np.array(tiles)

@@ -78,8 +78,6 @@ def lay_stone(canvas, center, size, unit, noise, shares, rng):
     canvas[spot] += (stone - canvas[spot]) * cover
 
 
-
-
 def pebbles(seed: int = 0, size: tuple[int, int] = (640, 640)):
     """Fill the frame with pebbles, large ones lying on smaller ones."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,36 @@
+# The two commands are `make run` and `make test`. Everything lives in .venv, which is made anew
+# only when the requirements change. Nothing but pip needs a network.
+
+PYTHON ?= python3
+NOTEBOOK ?= notebooks/04_style_transfer.ipynb
+
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+PYTHON := python
+else
+BIN := .venv/bin
+endif
+
+.PHONY: run lab test lint clean
+
+run: .venv/installed
+	$(BIN)/python scripts/run_notebook.py $(NOTEBOOK) --output output
+
+lab: .venv/installed
+	$(BIN)/jupyter lab $(NOTEBOOK)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv output build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit('Python 3.10 or newer is needed; this is ' + sys.version) if sys.version_info < (3, 10) else None"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(BIN)/python -c "import pathlib; pathlib.Path('.venv/installed').touch()"
