@@ -160,9 +160,7 @@ def load_network(
     weights, metadata = load_weights(source)
     net = Features(weights, pooling, metadata["name"]).to(device or best_device())
     if normalise and not metadata.get("normalised", "").startswith(pooling):
-        # All of them, paintings and textures too: a filter that hardly fires on a few photographs
-        # would be scaled up until it drowned all others on the picture that does excite it.
-        net = normalise_activations(net, [load_image(p, 160) for p in sample_images().values()])
+        net = normalise_on_samples(net)
     return net
 
 
@@ -177,7 +175,9 @@ def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Feat
     ----------
     net : Features
     images : iterable of torch.Tensor
-        (B, 3, H, W) each; sizes may differ. A filter that none of them excites keeps its scale.
+        (B, 3, H, W) each; sizes may differ. A filter that they hardly excite, less than a
+        thousandth of its layer's average, is scaled like the average instead: else it would
+        drown all others as soon as a picture does excite it.
 
     Returns
     -------
@@ -197,12 +197,22 @@ def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Feat
     weights, before = {}, torch.ones(3, dtype=torch.float64, device=net.device)
     for name, conv in net.convolutions.items():
         mean = sums[name] / positions[name]
-        mean = torch.where(mean > 0, mean, 1.0)
+        typical = mean.mean() if mean.any() else torch.ones_like(mean[0])
+        mean = torch.where(mean > 1e-3 * typical, mean, typical)
         weight = conv.weight.double() * before.view(1, -1, 1, 1) / mean.view(-1, 1, 1, 1)
         weights[f"{name}.weight"] = weight.float()
         weights[f"{name}.bias"] = (conv.bias.double() / mean).float()
         before = mean
     return Features(weights, net.pooling, net.name).to(net.device)
+
+
+def normalise_on_samples(net: Features) -> Features:
+    """Return ``normalise_activations`` of ``net`` over all pictures that come with the package.
+
+    Paintings and textures too: a filter that hardly fires on a few photographs would be scaled up
+    until it drowned all others on the one picture that does excite it.
+    """
+    return normalise_activations(net, [load_image(p, 160) for p in sample_images().values()])
 
 
 def _with_relu_and_pool(convolutions: Iterable[str]) -> Iterable[str]:

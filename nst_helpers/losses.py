@@ -225,7 +225,10 @@ class StyleTransferLoss(nn.Module):
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a number >= 0; got {value!r}")
         self.content_layers = _as_tuple(content_layers) if content is not None and alpha else ()
-        self.style_layers = _as_tuple(style_layers) if style is not None and beta else ()
+        self.style_layers = _as_tuple(style_layers)
+        self.style_layer_weights = _layer_weights(style_layer_weights, self.style_layers)
+        if style is None or not beta:
+            self.style_layers = ()
         if not self.content_layers and not self.style_layers:
             raise ValueError(
                 "nothing to match: give a content image with alpha > 0, or a style image with "
@@ -233,17 +236,18 @@ class StyleTransferLoss(nn.Module):
             )
         self.net, self.convention = net, convention
         self.alpha, self.beta, self.tv_weight = alpha, beta, tv_weight
-        self.style_layer_weights = _layer_weights(style_layer_weights, self.style_layers)
-        self.content_targets: dict[str, torch.Tensor] = {}
-        self.style_targets: dict[str, torch.Tensor] = {}
+        # Buffers, so that .to(device) moves them along.
         with torch.no_grad():
             if self.content_layers:
                 self._check_memory(content.shape, self.content_layers)
-                self.content_targets = net(content.to(net.device), self.content_layers)
+                maps = net(content.to(net.device), self.content_layers)
+                for name in self.content_layers:
+                    self.register_buffer(f"content_{name}", maps[name])
             if self.style_layers:
                 self._check_memory(style.shape, self.style_layers)
                 maps = net(style.to(net.device), self.style_layers)
-                self.style_targets = {name: gram_matrix(m) for name, m in maps.items()}
+                for name in self.style_layers:
+                    self.register_buffer(f"style_{name}", gram_matrix(maps[name]))
         self._checked_shape: torch.Size | None = None
 
     @property
@@ -268,10 +272,10 @@ class StyleTransferLoss(nn.Module):
         zero = image.new_zeros(image.shape[0])
         content = style = tv = zero
         for name in self.content_layers:
-            loss = content_loss(maps[name], self.content_targets[name], self.convention)
+            loss = content_loss(maps[name], self.get_buffer(f"content_{name}"), self.convention)
             content = content + loss / len(self.content_layers)
         for name in self.style_layers:
-            loss = style_loss(maps[name], self.style_targets[name], self.convention)
+            loss = style_loss(maps[name], self.get_buffer(f"style_{name}"), self.convention)
             style = style + self.style_layer_weights[name] * loss
         if self.tv_weight:
             tv = total_variation(image)

@@ -19,6 +19,7 @@ import torch
 __all__ = ["Progress", "Result", "optimize"]
 
 OPTIMIZERS = ("lbfgs", "adam")
+FIRST_CHANGE = 0.01  # of a pixel's value in the first step of L-BFGS, on average
 
 
 @dataclass
@@ -124,21 +125,8 @@ def optimize(
             adam = torch.optim.Adam([pixels], lr=lr or 0.02)
             while True:
                 adam.step(run.closure)
-        improved = True
-        while improved:  # again with a fresh memory, should its line search be stuck
-            lowest = run.lowest
-            # The tolerances would stop it early: the losses are means, so gradients are tiny.
-            torch.optim.LBFGS(
-                [pixels],
-                lr=lr or 1.0,
-                max_iter=steps,
-                max_eval=2 * steps,
-                tolerance_grad=0,
-                tolerance_change=0,
-                history_size=20,
-                line_search_fn="strong_wolfe",
-            ).step(run.closure)
-            improved = run.lowest < lowest
+        while run.improving():  # again with a fresh memory, should its line search be stuck
+            _lbfgs(pixels, run.closure, lr or 1.0, steps)
     except _Stop as reason:
         stopped = str(reason)
     except KeyboardInterrupt:
@@ -146,6 +134,26 @@ def optimize(
             raise
         stopped = "interrupted"
     return run.result(stopped, image.device)
+
+
+def _lbfgs(pixels: torch.Tensor, closure: Callable, lr: float, steps: int) -> None:
+    """Run L-BFGS until it finds nothing lower; the closure ends it sooner."""
+    minimiser = torch.optim.LBFGS(
+        [pixels],
+        # Torch's first step changes each value by 1 / (number of values) on average, and a dozen
+        # evaluations go by before the line search has lengthened it to something visible.
+        lr=lr * FIRST_CHANGE * pixels.numel(),
+        max_iter=1,
+        max_eval=2 * steps,
+        # The tolerances would stop it early: the losses are means, so gradients are tiny.
+        tolerance_grad=0,
+        tolerance_change=0,
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+    minimiser.step(closure)
+    minimiser.param_groups[0].update(lr=lr, max_iter=steps)
+    minimiser.step(closure)
 
 
 class _Run:
@@ -169,10 +177,17 @@ class _Run:
         self.began = time.perf_counter()
         self.best: torch.Tensor | None = None
         self.lowest = math.inf
+        self.lowest_before = math.inf
 
     @property
     def evaluated(self) -> int:
         return len(self.history) - self.first
+
+    def improving(self) -> bool:
+        """Return whether the loss has fallen since the last time this was asked."""
+        fallen = not self.history[self.first :] or self.lowest < self.lowest_before
+        self.lowest_before = self.lowest
+        return fallen
 
     def closure(self) -> torch.Tensor:
         if self.evaluated == self.steps:
