@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{args.command}: out of memory; try a smaller --size ({error})", file=sys.stderr)
     except (ValueError, OSError, ImportError) as error:
         print(f"{args.command}: {error}", file=sys.stderr)
+    except RuntimeError as error:  # torch's own, such as a device that is not there
+        print(f"{args.command}: {str(error).splitlines()[0]}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"\n{args.command}: interrupted, nothing written", file=sys.stderr)
         return 130
@@ -85,6 +87,8 @@ def _sweep(args: argparse.Namespace) -> int:
 
     content, style = _content_and_style(args)
     outputs = [args.output.with_stem(f"{args.output.stem}_{ratio:g}") for ratio in args.ratios]
+    for output in outputs:
+        nst.check_output(output)
     net = nst.load_network(args.network, pooling=args.pooling, device=args.device)
     with _bar(args.steps * len(outputs), args.quiet) as callback:
         results = nst.alpha_beta_sweep(
@@ -95,6 +99,7 @@ def _sweep(args: argparse.Namespace) -> int:
             steps=args.steps,
             start=content if args.init == "content" else nst.noise_like(content, args.seed),
             optimizer=args.optimizer,
+            lr=args.lr,
             callback=lambda run, progress: callback(progress),
             tv_weight=args.tv,
             convention=args.convention,
@@ -107,12 +112,19 @@ def _sweep(args: argparse.Namespace) -> int:
     pictures = [content, style, *(result.image for result in results)]
     sheet = show_images(pictures, titles[: len(pictures)], columns=3)[0].figure
     print(f"each picture by itself: {', '.join(str(o) for o in outputs[: len(results)])}")
-    return _report(results[-1], nst.save_image(figure_to_image(sheet), args.output))
+    codes = [_report(results[-1], nst.save_image(figure_to_image(sheet), args.output))]
+    for ratio, result in zip(args.ratios, results, strict=False):
+        if result.stopped not in ("done", "interrupted"):
+            print(f"alpha/beta = {ratio:g}: {result.stopped}", file=sys.stderr)
+            codes.append(1)
+    return 130 if len(results) < len(outputs) else max(codes)
 
 
 def _content_and_style(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
     content = nst.load_image(args.content, args.size)
-    return content, nst.load_image(args.style, args.style_size or args.size)
+    return content, nst.load_image(
+        args.style, args.size if args.style_size is None else args.style_size
+    )
 
 
 @contextmanager

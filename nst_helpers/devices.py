@@ -20,7 +20,12 @@ def best_device() -> torch.device:
 
 
 def describe_device(device: torch.device | str) -> str:
-    """Return one line for people, such as ``"CPU (2 threads, x86_64)"``."""
+    """Return one line for people, such as ``"CPU (2 threads, x86_64)"``.
+
+    Parameters
+    ----------
+    device : torch.device or str
+    """
     device = torch.device(device)
     if device.type == "cuda":
         return f"GPU ({torch.cuda.get_device_name(device)})"
@@ -31,7 +36,13 @@ def describe_device(device: torch.device | str) -> str:
 
 
 def available_memory(device: torch.device | str) -> int:
-    """Return how many bytes can still be allocated on ``device``."""
+    """Return how many bytes can still be allocated.
+
+    Parameters
+    ----------
+    device : torch.device or str
+        Where. On the CPU, limits of a container are not seen.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)

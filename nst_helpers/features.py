@@ -197,7 +197,8 @@ def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Feat
     weights, before = {}, torch.ones(3, dtype=torch.float64, device=net.device)
     for name, conv in net.convolutions.items():
         mean = sums[name] / positions[name]
-        typical = mean.mean() if mean.any() else torch.ones_like(mean[0])
+        live = mean > 1e-3 * mean.max()
+        typical = mean[live].mean() if live.any() else torch.ones_like(mean[0])
         mean = torch.where(mean > 1e-3 * typical, mean, typical)
         weight = conv.weight.double() * before.view(1, -1, 1, 1) / mean.view(-1, 1, 1, 1)
         weights[f"{name}.weight"] = weight.float()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 __all__ = [
     "check_output",
@@ -24,7 +24,7 @@ __all__ = [
     "to_pil",
 ]
 
-MAX_PIXELS = 200_000_000  # decoding more takes gigabytes: either a mistake or a decompression bomb
+MAX_PIXELS = 170_000_000  # decoding more takes gigabytes: either a mistake or a decompression bomb
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel the pictures lie inside the package, in a clone beside it.
@@ -64,7 +64,7 @@ def load_image(source: str | os.PathLike, size: int | None = None) -> torch.Tens
     FileNotFoundError
         If there is no such file or sample.
     ValueError
-        If the file is not a readable picture, is enormous (over 200 million pixels), or ``size``
+        If the file is not a readable picture, is enormous (over 170 million pixels), or ``size``
         is not a positive whole number.
     """
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
@@ -72,30 +72,45 @@ def load_image(source: str | os.PathLike, size: int | None = None) -> torch.Tens
     path = _find(source)
     try:
         with warnings.catch_warnings():
-            # Pillow's own bomb warning comes late and speaks of attacks; ours is below.
+            # Pillow's own bomb warning speaks of attacks; ours is below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
-            _refuse_enormous(picture.size, path)
-            if size is not None:
-                picture.draft(None, (size, size))  # JPEGs decode straight to a smaller size
-            picture.load()
+            with Image.open(path) as file:
+                _refuse_enormous(file.size, path)
+                width, height = file.size
+                if size is not None:
+                    file.draft(None, (size, size))  # JPEGs decode straight to a smaller size
+                file.load()
+                picture = _to_rgb(file)
+                orientation = _orientation(file)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large to decode safely: {error}") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not a picture that Pillow can read") from error
     except (OSError, SyntaxError, EOFError) as error:
         raise ValueError(f"{path} cannot be read (broken, cut off or locked): {error}") from error
-    picture = _to_rgb(ImageOps.exif_transpose(picture))
     if size is not None:
-        scale = size / min(picture.size)
-        width, height = (max(size, round(side * scale)) for side in picture.size)
+        scale = size / min(width, height)
+        width, height = (max(size, round(side * scale)) for side in (width, height))
         _refuse_enormous((width, height), path)  # one pixel wide and made 512 wide
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    if orientation is not None:
+        picture = picture.transpose(orientation)
     return to_image(picture)
 
 
 def to_image(picture: Image.Image | np.ndarray) -> torch.Tensor:
-    """Turn a Pillow picture or a (H, W, 3) uint8 array into a (1, 3, H, W) image in [0, 1]."""
+    """Turn a Pillow picture or an array into an image.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image or numpy.ndarray
+        RGB; of an array, (H, W, 3) uint8.
+
+    Returns
+    -------
+    torch.Tensor
+        (1, 3, H, W) float32 in [0, 1].
+    """
     array = np.array(picture, dtype=np.float32) / 255
     if array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"expected an RGB picture, (H, W, 3); got shape {array.shape}")
@@ -103,7 +118,18 @@ def to_image(picture: Image.Image | np.ndarray) -> torch.Tensor:
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:
-    """Turn one image, (1, 3, H, W) or (3, H, W), into a Pillow picture; values are clipped."""
+    """Turn one image into a Pillow picture.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (1, 3, H, W) or (3, H, W); values outside [0, 1] are clipped.
+
+    Raises
+    ------
+    ValueError
+        If it is not one RGB image, or not finite.
+    """
     if image.dim() == 4 and image.shape[0] == 1:
         image = image[0]
     if image.dim() != 3 or image.shape[0] != 3:
@@ -120,6 +146,16 @@ def check_output(path: str | os.PathLike) -> Path:
     """Make sure that a picture can be written to ``path``, before the work of making it.
 
     Makes the folder if need be; touches no file of that name.
+
+    Parameters
+    ----------
+    path : path
+        Ends in .png, .jpg, .webp or another format that Pillow writes.
+
+    Returns
+    -------
+    Path
+        ``path``.
 
     Raises
     ------
@@ -211,11 +247,11 @@ def _find(source: str | os.PathLike) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder, not a picture")
     samples = sample_images()
     if str(source) in samples:
         return samples[str(source)]
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder, not a picture")
     raise FileNotFoundError(
         f"there is no picture {str(source)!r} (looked in {Path.cwd()}); "
         f"sample pictures: {', '.join(samples)}"
@@ -232,11 +268,24 @@ def _refuse_enormous(size: tuple[int, int], path: Path) -> None:
         )
 
 
+def _orientation(picture: Image.Image) -> Image.Transpose | None:
+    """Return how to turn a photograph upright, by its EXIF tag; None if it is, or has no tag."""
+    turn = Image.Transpose
+    turns = (None, turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.FLIP_TOP_BOTTOM)
+    turns += (turn.TRANSPOSE, turn.ROTATE_270, turn.TRANSVERSE, turn.ROTATE_90)
+    try:
+        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, OSError, ValueError):  # a broken tag does not spoil a good picture
+        return None
+    return turns[value - 1] if value in range(1, 9) else None
+
+
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
         # Pillow's own conversion clips 16-bit greys at 255, which makes them white.
-        values = np.asarray(picture, dtype=np.float64)
-        full = 65535.0 if picture.mode.startswith("I") and values.max() > 255 else 255.0
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+        # 16-bit greys say what they are; of the others the values have to tell.
+        full = 65535.0 if "16" in picture.mode or values.max() > 255 else 255.0
         if picture.mode == "F" and values.max() <= 1:
             full = 1.0
         picture = Image.fromarray((np.clip(values / full, 0, 1) * 255).round().astype(np.uint8))

@@ -94,6 +94,7 @@ def content_loss(
         (B,), one number per image.
     """
     _check_convention(convention)
+    _check_batches(features, target)
     if features.shape[1:] != target.shape[1:]:
         raise ValueError(
             f"feature maps {tuple(features.shape)} and content target {tuple(target.shape)} differ "
@@ -132,6 +133,7 @@ def style_loss(
     convention, so that it may have any size.
     """
     _check_convention(convention)
+    _check_batches(features, target)
     if target.dim() == 4:
         target = gram_matrix(target)
     filters, positions = features.shape[1], features.shape[2] * features.shape[3]
@@ -154,6 +156,16 @@ def total_variation(image: torch.Tensor) -> torch.Tensor:
 
     Not in Gatys et al.; Mahendran & Vedaldi 2015 (section 3) use it to make reconstructions
     smooth.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (B, 3, H, W).
+
+    Returns
+    -------
+    torch.Tensor
+        (B,): the sum over neighbours below and to the right, per value.
     """
     down = (image[:, :, 1:] - image[:, :, :-1]).square().sum((1, 2, 3))
     right = (image[:, :, :, 1:] - image[:, :, :, :-1]).square().sum((1, 2, 3))
@@ -285,9 +297,8 @@ class StyleTransferLoss(nn.Module):
     def _check_memory(self, shape: Iterable[int], layers: Iterable[str]) -> None:
         """Refuse what cannot fit, before the machine starts to swap."""
         batch, _, height, width = shape
-        # Each activation is held for the way back, twice (before and after ReLU), and its
-        # gradient once while it passes through.
-        needed = 12 * batch * height * width * self.net.values_per_pixel(layers)
+        # Each convolution's and each ReLU's output, 4 bytes a value, is held for the way back.
+        needed = 4 * batch * height * width * self.net.values_per_pixel(layers)
         there = available_memory(self.device)
         if needed > there:
             scale = (there / needed) ** 0.5
@@ -301,6 +312,14 @@ class StyleTransferLoss(nn.Module):
 def _check_convention(convention: str) -> None:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
+
+
+def _check_batches(features: torch.Tensor, target: torch.Tensor) -> None:
+    if target.shape[0] not in (1, features.shape[0]):
+        raise ValueError(
+            f"{target.shape[0]} targets for {features.shape[0]} pictures: give one for all, or one "
+            "for each"
+        )
 
 
 def _as_tuple(layers: Iterable[str]) -> tuple[str, ...]:

@@ -178,6 +178,7 @@ class _Run:
         self.best: torch.Tensor | None = None
         self.lowest = math.inf
         self.lowest_before = math.inf
+        self.unit: torch.Tensor | None = None
 
     @property
     def evaluated(self) -> int:
@@ -203,13 +204,18 @@ class _Run:
         self.history.append({"step": step, "seconds": seconds, **values})
         if values["total"] < self.lowest:
             self.best, self.lowest = self.pixels.detach().clone(), values["total"]
+        # The minimisers get a gradient of 1 on average at first: how far they go, and whether they
+        # meet some tiny constant, then does not depend on the scale of the loss.
+        if self.unit is None:
+            self.unit = 1 / self.pixels.grad.abs().mean().clamp(min=1e-30)
+        self.pixels.grad.mul_(self.unit)
         if step in self.wanted:
             self.snapshots[step] = self.pixels.detach().clamp(0, 1).cpu()
         if self.callback is not None:
             progress = Progress(step, self.first + self.steps, values, seconds, self.pixels)
             if self.callback(progress) is False:
                 raise _Stop("callback")
-        return total.detach()
+        return total.detach() * self.unit
 
     def _not_finite(self, step: int, values: dict[str, float]) -> None:
         terms = ", ".join(f"{name} {value:.3g}" for name, value in values.items())

@@ -94,20 +94,41 @@ def plot_history(history: Sequence[dict] | Result, ax: Axes | None = None) -> Ax
             ax.semilogy(steps, values, style, color=colour, label=name)
     ax.set(xlabel="step", ylabel="loss")
     ax.grid(alpha=0.3)
-    if history:
+    if ax.lines:
         ax.legend(frameon=False)
     return ax
 
 
 def figure_to_image(figure: Figure) -> torch.Tensor:
-    """Draw a figure into an image, (1, 3, H, W) in [0, 1], that ``save_image`` can write."""
+    """Draw a figure into an image that ``save_image`` can write.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Left as it is.
+
+    Returns
+    -------
+    torch.Tensor
+        (1, 3, H, W) in [0, 1].
+    """
+    own = figure.canvas
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
+    figure.set_canvas(own)
     return to_image(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def figures_as_jpeg(quality: int = 85, dpi: int = 100) -> None:
-    """Keep a notebook's figures as JPEG, a fifth of PNG's size; elsewhere, do nothing."""
+    """Keep a notebook's figures as JPEG, which is much smaller than PNG; elsewhere, do nothing.
+
+    Parameters
+    ----------
+    quality : int
+        Of the JPEG, up to 95.
+    dpi : int
+        Pixels per inch of a figure.
+    """
     from IPython import get_ipython
 
     if get_ipython() is not None:
@@ -142,6 +163,8 @@ class LiveView:
 
     def __call__(self, progress: Progress) -> None:
         """Record the step, and every ``show_every`` steps draw."""
+        if self.history and progress.step <= self.history[-1]["step"]:
+            self.history.clear()  # another run
         self.history.append({"step": progress.step, **progress.terms})
         if progress.step % self.show_every and progress.step not in (1, progress.steps):
             return

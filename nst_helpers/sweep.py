@@ -25,6 +25,7 @@ def alpha_beta_sweep(
     start: torch.Tensor | None = None,
     seed: int = 0,
     optimizer: str = "lbfgs",
+    lr: float | None = None,
     callback: Callable[[int, Progress], object] | None = None,
     **loss_options: Any,
 ) -> list[Result]:
@@ -36,7 +37,7 @@ def alpha_beta_sweep(
         As for ``StyleTransferLoss``, which also takes ``loss_options``.
     ratios : iterable of float
         alpha/beta; beta is 1.
-    steps, optimizer
+    steps, optimizer, lr
         As for ``optimize``.
     start : torch.Tensor, optional
         Where every run starts; white noise of ``seed`` by default.
@@ -51,9 +52,15 @@ def alpha_beta_sweep(
     start = noise_like(content, seed) if start is None else start
     results = []
     for run, ratio in enumerate(ratios):
-        loss = StyleTransferLoss(net, content, style, alpha=ratio, beta=1.0, **loss_options)
         each = None if callback is None else lambda progress, run=run: callback(run, progress)
-        results.append(optimize(loss, start, steps=steps, optimizer=optimizer, callback=each))
-        if results[-1].stopped in ("interrupted", "callback"):
+        try:
+            loss = StyleTransferLoss(net, content, style, alpha=ratio, beta=1.0, **loss_options)
+            result = optimize(loss, start, steps=steps, optimizer=optimizer, lr=lr, callback=each)
+        except KeyboardInterrupt:  # before this run's first step
+            if not results:
+                raise
+            break
+        results.append(result)
+        if result.stopped in ("interrupted", "callback"):
             break
     return results

@@ -7,8 +7,9 @@ to download.
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import os
-import pickle
 import re
 import threading
 import urllib.request
@@ -78,6 +79,13 @@ def layer_names(count: int = sum(LAYOUT), layout: tuple[int, ...] = LAYOUT) -> l
     """Return the first ``count`` convolutions' names: ``["conv1_1", "conv1_2", "conv2_1", ...]``.
 
     The paper counts blocks from 1 and convolutions within a block from 1.
+
+    Parameters
+    ----------
+    count : int
+        How many; all sixteen of VGG-19 by default.
+    layout : tuple of int
+        Convolutions in each block.
     """
     names = [f"conv{b}_{i}" for b, n in enumerate(layout, 1) for i in range(1, n + 1)]
     return names[:count]
@@ -131,8 +139,8 @@ def _ask(url: str) -> str | None:
             request = urllib.request.Request(url, method="HEAD")
             with urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER):
                 problem.clear()
-        except (OSError, ValueError) as error:
-            problem[:] = [str(error)]
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            problem[:] = [str(error).strip()]
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -149,14 +157,7 @@ def _load_file(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict]:
         else:
             metadata = {}
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        safetensors.SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        KeyError,
-    ) as error:
+    except Exception as error:  # a broken pickle may raise anything at all
         raise ValueError(
             f"{path} is not a readable file of weights ({error}); if it was a download, delete it "
             "and fetch it again"
@@ -166,8 +167,11 @@ def _load_file(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict]:
 
 def _named(state: object, path: Path) -> dict[str, torch.Tensor]:
     """Return the convolutions of ``state`` under ``convB_I`` names, in the network's order."""
-    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
-        raise ValueError(f"{path} holds no state dict (a dict of tensors)")
+    if not (
+        isinstance(state, dict)
+        and all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items())
+    ):
+        raise ValueError(f"{path} holds no state dict (a dict of tensors by name)")
     # Both kinds of keys; the classifier of a whole VGG is left behind here.
     kinds = (r"conv(\d+)_(\d+)", r"(?:features\.)?(\d+)")
     for kind in kinds:
@@ -183,12 +187,19 @@ def _named(state: object, path: Path) -> dict[str, torch.Tensor]:
     if kind == kinds[0]:
         names = [f"conv{block}_{i}" for (block, i), _ in in_order]
     else:
-        layout = (2, 2, 3, 3, 3) if len(in_order) == 13 else LAYOUT  # 13: VGG-16
-        names = layer_names(len(in_order), layout)
+        # In torchvision's count, the next convolution is 2 further (conv, ReLU), or 3 further
+        # where a pool lies between: that tells VGG-19 from its shorter sisters.
+        indices, layout = [index for (index,), _ in in_order], [1]
+        for before, index in itertools.pairwise(indices):
+            if index - before == 2:
+                layout[-1] += 1
+            else:
+                layout.append(1)
+        names = layer_names(len(in_order), tuple(layout))
     weights, channels = {}, 3
     for name, (_, key) in zip(names, in_order, strict=False):
         weight, bias = state[key], state.get(key.replace("weight", "bias"))
-        expected = (weight.shape[0], channels, 3, 3)
+        expected = ((*weight.shape, 0)[0], channels, 3, 3)
         if bias is None or tuple(weight.shape) != expected or tuple(bias.shape) != expected[:1]:
             raise ValueError(
                 f"{path}: {name} has a weight of shape {tuple(weight.shape)} and a bias of shape "

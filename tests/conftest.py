@@ -1,0 +1,93 @@
+"""Small pictures and a small seeded network, so that the whole suite takes minutes on one core."""
+
+import math
+
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from nst_helpers import Features
+
+LAYOUT = (2, 2, 4, 4, 4)
+NAMES = [f"conv{block}_{i}" for block, n in enumerate(LAYOUT, 1) for i in range(1, n + 1)]
+
+
+def make_weights(channels=(4, 6, 8, 8, 8), names=NAMES, seed=0):
+    """Seeded weights in VGG-19's layout, with biases that are not zero."""
+    generator = torch.Generator().manual_seed(seed)
+    weights, before = {}, 3
+    for name in names:
+        out = channels[int(name[4]) - 1]
+        scale = math.sqrt(2 / (9 * before))
+        weights[f"{name}.weight"] = torch.randn(out, before, 3, 3, generator=generator) * scale
+        weights[f"{name}.bias"] = torch.randn(out, generator=generator) * 0.1
+        before = out
+    return weights
+
+
+def torchvision_keys(weights):
+    """The same state dict under the keys of ``torchvision.models.vgg19().features``."""
+    keys, index, block = {}, 0, "1"
+    for key in weights:
+        name, kind = key.split(".")
+        if kind == "weight":
+            if name[4] != block:
+                index, block = index + 1, name[4]  # the pooling layer
+            keys[f"features.{index}.weight"] = weights[key]
+            keys[f"features.{index}.bias"] = weights[f"{name}.bias"]
+            index += 2  # the convolution and its ReLU
+    return keys
+
+
+def make_picture(height, width, seed=0, batch=1):
+    """Coloured waves with a little noise: neither flat nor white noise."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.linspace(0, 1, height).view(1, 1, -1, 1)
+    x = torch.linspace(0, 1, width).view(1, 1, 1, -1)
+    pace = 2 + 14 * torch.rand(2, batch, 3, 1, 1, generator=generator)
+    waves = 0.5 + 0.2 * torch.sin(pace[0] * y) + 0.2 * torch.cos(pace[1] * x)
+    noise = 0.05 * torch.randn(batch, 3, height, width, generator=generator)
+    return (waves + noise).clamp(0, 1)
+
+
+@pytest.fixture(scope="session")
+def weights():
+    return make_weights()
+
+
+@pytest.fixture(scope="session")
+def net(weights):
+    return Features(weights, name="small network")
+
+
+@pytest.fixture(scope="session")
+def content():
+    return make_picture(48, 64, seed=1)
+
+
+@pytest.fixture(scope="session")
+def style():
+    return make_picture(56, 40, seed=2)
+
+
+@pytest.fixture(scope="session")
+def vgg19():
+    """Torchvision's own VGG-19 (its convolutions; random weights) and the weights by our names."""
+    models = pytest.importorskip("torchvision.models")
+    with torch.device("meta"):  # spares the classifier's 123 million numbers
+        features = models.vgg19(weights=None, init_weights=False).features
+    weights = make_weights((64, 128, 256, 512, 512))
+    features = features.to_empty(device="cpu").eval().requires_grad_(False)
+    state = {k.removeprefix("features."): v for k, v in torchvision_keys(weights).items()}
+    features.load_state_dict(state)
+    return features, weights
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")

@@ -1,0 +1,482 @@
+"""The loop on losses whose minimum is known, on the real loss, and when things go wrong."""
+
+import math
+import warnings
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+import torch
+from conftest import make_picture
+
+from nst_helpers import LossTerms, Progress, Result, StyleTransferLoss, noise_like, optimize
+
+BOTH = pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+TERMS = {"total", "content", "style", "tv"}
+
+
+class OnlyTotal(NamedTuple):
+    total: torch.Tensor
+
+
+class Quadratic:
+    """Squared distance to a target, stretched differently in each pixel; remembers its calls."""
+
+    def __init__(self, target, stretch=1.0, scale=1.0):
+        self.target, self.scale, self.seen = target, scale, []
+        self.stretch = torch.linspace(1, stretch, target[0].numel()).view(target[:1].shape)
+
+    def __call__(self, image):
+        self.seen.append(image.detach().clone())
+        total = (self.stretch * (image - self.target) ** 2).sum((1, 2, 3)) * self.scale
+        return OnlyTotal(total)
+
+
+class NotFinite:
+    """A quadratic that is not finite from one call on."""
+
+    def __init__(self, target, call, value=math.nan, only_gradient=False):
+        self.inner, self.call = Quadratic(target), call
+        self.value, self.only_gradient, self.calls = value, only_gradient, 0
+
+    def __call__(self, image):
+        self.calls += 1
+        total = self.inner(image).total
+        if self.calls >= self.call:
+            bad = (image - image.detach()).sqrt().sum() if self.only_gradient else self.value
+            total = total + bad
+        return OnlyTotal(total)
+
+
+@pytest.fixture
+def target():
+    return make_picture(8, 10, seed=3)
+
+
+@pytest.fixture
+def start(target):
+    return noise_like(target)
+
+
+@pytest.fixture(scope="module")
+def loss(net, content, style):
+    return StyleTransferLoss(net, content, style, tv_weight=1e-3)
+
+
+# --- it lowers the loss --------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_quadratic_is_lowered(target, start, optimizer):
+    result = optimize(Quadratic(target), start, steps=60, optimizer=optimizer)
+    assert result.history[-1]["total"] < 0.1 * result.history[0]["total"]
+
+
+@pytest.mark.parametrize("stretch", [1.0, 30.0])
+def test_lbfgs_finds_the_minimum_of_a_quadratic(target, start, stretch):
+    result = optimize(Quadratic(target, stretch), start, steps=80)
+    torch.testing.assert_close(result.image, target, rtol=0, atol=1e-3)
+
+
+@BOTH
+def test_a_style_transfer_is_lowered(loss, content, optimizer):
+    result = optimize(loss, noise_like(content), steps=40, optimizer=optimizer)
+    assert loss(result.image).total.item() < 0.3 * loss(noise_like(content)).total.item()
+
+
+@BOTH
+def test_on_the_content_picture_the_loss_falls_too(loss, content, optimizer):
+    result = optimize(loss, content, steps=25, optimizer=optimizer)
+    assert loss(result.image).total.item() < 0.7 * loss(content).total.item()
+
+
+def test_lr_is_the_step_of_adam(target, start):
+    quadratic = Quadratic(target)
+    optimize(quadratic, start, steps=2, optimizer="adam", lr=0.003)
+    moved = (quadratic.seen[1] - quadratic.seen[0]).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.003), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6, 1e12])
+@BOTH
+def test_a_badly_scaled_loss_neither_explodes_nor_stalls(loss, content, optimizer, scale):
+    def scaled(image):
+        return LossTerms(*(scale * term for term in loss(image)))
+
+    start = noise_like(content)
+    result = optimize(scaled, start, steps=60, optimizer=optimizer)
+    before, after = loss(start).total.item(), loss(result.image).total.item()
+    assert after < 0.5 * before
+    assert result.unclipped.abs().max() < 5
+
+
+@BOTH
+def test_a_weight_alone_does_not_matter_to_the_picture(net, content, optimizer):
+    start = noise_like(content)
+    for alpha in (1.0, 1e-6):
+        loss = StyleTransferLoss(net, content, alpha=alpha)
+        result = optimize(loss, start, steps=40, optimizer=optimizer)
+        assert result.history[-1]["content"] < 0.2 * result.history[0]["content"], alpha
+
+
+# --- the record ----------------------------------------------------------------------------------
+
+
+@BOTH
+def test_every_evaluation_is_a_step_of_the_history(loss, content, optimizer):
+    result = optimize(loss, noise_like(content), steps=7, optimizer=optimizer)
+    assert [entry["step"] for entry in result.history] == [1, 2, 3, 4, 5, 6, 7]
+    assert all(set(entry) == {"step", "seconds"} | TERMS for entry in result.history)
+    assert all(type(v) in (int, float) for entry in result.history for v in entry.values())
+    seconds = [entry["seconds"] for entry in result.history]
+    assert seconds[0] > 0
+    assert all(b > a for a, b in pairwise(seconds))
+    assert result.stopped == "done"
+
+
+@BOTH
+def test_no_more_evaluations_than_asked_for(target, start, optimizer):
+    quadratic = Quadratic(target, 30.0)
+    optimize(quadratic, start, steps=5, optimizer=optimizer)
+    assert len(quadratic.seen) == 5
+
+
+@BOTH
+def test_the_history_is_what_the_loss_said(target, start, optimizer):
+    quadratic = Quadratic(target, 30.0)
+    result = optimize(quadratic, start, steps=9, optimizer=optimizer)
+    expected = [quadratic(image).total.item() for image in list(quadratic.seen)]
+    assert [entry["total"] for entry in result.history] == pytest.approx(expected)
+    assert torch.equal(quadratic.seen[0], start)
+
+
+@BOTH
+def test_the_result_is_the_picture_of_the_lowest_loss_clipped(start, optimizer):
+    target = torch.linspace(-0.5, 1.5, start.numel()).view(start.shape)  # partly out of range
+    quadratic = Quadratic(target, 30.0)
+    result = optimize(quadratic, start, steps=30, optimizer=optimizer, lr=0.3)
+    totals = [entry["total"] for entry in result.history]
+    best = quadratic.seen[totals.index(min(totals))]
+    assert torch.equal(result.unclipped, best)
+    assert torch.equal(result.image, best.clamp(0, 1))
+    assert best.min() < 0
+    assert best.max() > 1
+
+
+@BOTH
+def test_a_loss_that_rises_again_does_not_spoil_the_result(target, start, optimizer):
+    quadratic = Quadratic(target, 30.0)
+
+    def rising(image):
+        late = 1000.0 * (len(quadratic.seen) >= 4)
+        return OnlyTotal(quadratic(image).total + late)
+
+    result = optimize(rising, start, steps=9, optimizer=optimizer)
+    totals = [entry["total"] for entry in result.history]
+    lowest = totals.index(min(totals))
+    assert lowest < 4 < len(totals)
+    assert torch.equal(result.unclipped, quadratic.seen[lowest])
+
+
+@BOTH
+def test_the_start_is_left_as_it_is(loss, content, optimizer):
+    start = noise_like(content)
+    before = start.clone()
+    result = optimize(loss, start, steps=3, optimizer=optimizer)
+    assert torch.equal(start, before)
+    assert not start.requires_grad
+    assert not result.image.requires_grad
+    assert result.image.data_ptr() != start.data_ptr()
+
+
+def test_one_step_returns_the_start(target, start):
+    result = optimize(Quadratic(target), start, steps=1)
+    assert torch.equal(result.image, start)
+    assert result.image.data_ptr() != start.data_ptr()
+
+
+def test_snapshots_are_the_pictures_at_their_steps(target, start):
+    quadratic = Quadratic(2 * target, 30.0)
+    result = optimize(quadratic, start, steps=8, snapshots=[1, 4, 8])
+    assert list(result.snapshots) == [1, 4, 8]
+    for step, picture in result.snapshots.items():
+        assert torch.equal(picture, quadratic.seen[step - 1].clamp(0, 1))
+
+
+def test_a_loss_may_have_terms_of_its_own(target, start):
+    class Mine(NamedTuple):
+        total: torch.Tensor
+        redness: torch.Tensor
+
+    result = optimize(
+        lambda image: Mine(((image - target) ** 2).sum((1, 2, 3)), image[:, 0].mean((1, 2))),
+        start,
+        steps=3,
+    )
+    assert set(result.history[0]) == {"step", "seconds", "total", "redness"}
+    assert result.history[0]["redness"] == pytest.approx(start[:, 0].mean().item())
+
+
+def test_the_loss_says_on_which_device_the_picture_lives(target, start):
+    class Elsewhere(Quadratic):
+        device = torch.device("meta")
+
+        def __call__(self, image):
+            assert image.device.type == "meta"
+            raise _Seen
+
+    class _Seen(Exception):
+        pass
+
+    with pytest.raises(_Seen):
+        optimize(Elsewhere(target), start, steps=1)
+
+
+# --- callbacks and stopping ----------------------------------------------------------------------
+
+
+@BOTH
+def test_the_callback_sees_every_step(loss, content, optimizer):
+    seen = []
+    result = optimize(loss, content, steps=4, optimizer=optimizer, callback=seen.append)
+    assert all(isinstance(p, Progress) for p in seen)
+    assert [p.step for p in seen] == [1, 2, 3, 4]
+    assert {p.steps for p in seen} == {4}
+    for progress, entry in zip(seen, result.history, strict=True):
+        assert {"step": progress.step, "seconds": progress.seconds, **progress.terms} == entry
+
+
+def test_progress_image_is_a_clipped_copy(target, start):
+    quadratic, pictures = Quadratic(2 * target, 30.0), []
+
+    def spoil(progress):
+        picture = progress.image()
+        pictures.append(picture.clone())
+        assert not picture.requires_grad
+        picture.fill_(math.nan)
+
+    result = optimize(quadratic, start, steps=5, callback=spoil)
+    for picture, seen in zip(pictures, quadratic.seen, strict=True):
+        assert torch.equal(picture, seen.clamp(0, 1))
+    assert torch.isfinite(result.image).all()
+
+
+@BOTH
+def test_a_callback_that_returns_false_ends_the_run(target, start, optimizer):
+    result = optimize(
+        Quadratic(target, 30.0),
+        start,
+        steps=50,
+        optimizer=optimizer,
+        callback=lambda progress: progress.step < 3,
+    )
+    assert result.stopped == "callback"
+    assert [entry["step"] for entry in result.history] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("answer", [None, 0, "", True])
+def test_only_false_ends_the_run(target, start, answer):
+    result = optimize(Quadratic(target, 30.0), start, steps=3, callback=lambda progress: answer)
+    assert (result.stopped, len(result.history)) == ("done", 3)
+
+
+@BOTH
+def test_ctrl_c_returns_the_result_so_far(target, start, optimizer):
+    def interrupt(progress):
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    quadratic = Quadratic(target, 30.0)
+    result = optimize(quadratic, start, steps=50, optimizer=optimizer, callback=interrupt)
+    assert result.stopped == "interrupted"
+    assert len(result.history) == 4
+    totals = [entry["total"] for entry in result.history]
+    assert torch.equal(result.unclipped, quadratic.seen[totals.index(min(totals))])
+
+
+def test_ctrl_c_inside_the_loss_returns_the_result_so_far(target, start):
+    class Interrupted(Quadratic):
+        def __call__(self, image):
+            if len(self.seen) == 3:
+                raise KeyboardInterrupt
+            return super().__call__(image)
+
+    result = optimize(Interrupted(target, 30.0), start, steps=50)
+    assert (result.stopped, len(result.history)) == ("interrupted", 3)
+
+
+def test_ctrl_c_before_there_is_anything_is_passed_on(start):
+    def interrupted(image):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        optimize(interrupted, start, steps=5)
+
+
+def test_an_error_in_the_callback_is_not_swallowed(target, start):
+    def wrong(progress):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        optimize(Quadratic(target), start, steps=5, callback=wrong)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("call", [2, 5])
+@BOTH
+def test_a_loss_gone_wrong_returns_the_last_good_picture(target, start, optimizer, call, value):
+    with pytest.warns(UserWarning, match=f"not finite at step {call} .*last good picture"):
+        result = optimize(NotFinite(target, call, value), start, steps=50, optimizer=optimizer)
+    assert f"step {call}" in result.stopped
+    assert len(result.history) == call - 1
+    assert all(math.isfinite(entry["total"]) for entry in result.history)
+    good = Quadratic(target)
+    assert good(result.image).total <= good(start).total
+
+
+def test_a_gradient_gone_wrong_is_noticed_too(target, start):
+    with pytest.warns(UserWarning, match="not finite at step 3"):
+        result = optimize(NotFinite(target, 3, only_gradient=True), start, steps=9)
+    assert torch.isfinite(result.image).all()
+
+
+@BOTH
+def test_a_loss_wrong_at_the_start_is_an_error(target, start, optimizer):
+    with pytest.raises(ValueError, match="not finite at step 1"):
+        optimize(NotFinite(target, 1), start, steps=9, optimizer=optimizer)
+    broken = start.clone()
+    broken[0, 0, 0, 0] = math.nan
+    with pytest.raises(ValueError, match="not finite at step 1"):
+        optimize(Quadratic(target), broken, steps=9, optimizer=optimizer)
+
+
+def test_a_good_run_warns_of_nothing(loss, content):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimize(loss, noise_like(content), steps=5)
+
+
+# --- going on ------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_result_is_gone_on_from(target, start, optimizer):
+    quadratic = Quadratic(2 * target, 30.0)
+    first = optimize(quadratic, start, steps=4, optimizer=optimizer, snapshots=[2])
+    kept = [dict(entry) for entry in first.history], first.image.clone(), first.unclipped.clone()
+    seen = []
+    second = optimize(
+        quadratic, first, steps=3, optimizer=optimizer, snapshots=[6], callback=seen.append
+    )
+    assert [entry["step"] for entry in second.history] == [1, 2, 3, 4, 5, 6, 7]
+    assert second.history[:4] == kept[0]
+    seconds = [entry["seconds"] for entry in second.history]
+    assert all(b > a for a, b in pairwise(seconds))
+    assert [(p.step, p.steps) for p in seen] == [(5, 7), (6, 7), (7, 7)]
+    assert list(second.snapshots) == [2, 6]
+    assert torch.equal(quadratic.seen[4], first.unclipped)  # not clipped on the way
+    assert second.history[4]["total"] == pytest.approx(min(e["total"] for e in kept[0]))
+    # The first is as it was.
+    assert (first.history, list(first.snapshots)) == (kept[0], [2])
+    assert torch.equal(first.image, kept[1])
+    assert torch.equal(first.unclipped, kept[2])
+
+
+def test_a_result_of_ones_own_making_is_gone_on_from(target, start):
+    quadratic = Quadratic(target)
+    result = optimize(quadratic, Result(start), steps=2)
+    assert torch.equal(quadratic.seen[0], start)
+    assert [entry["step"] for entry in result.history] == [1, 2]
+
+
+def test_going_on_never_gets_worse(loss, content):
+    result = optimize(loss, noise_like(content), steps=10)
+    for _ in range(2):
+        lowest = min(entry["total"] for entry in result.history)
+        result = optimize(loss, result, steps=3)
+        judged = loss(result.unclipped).total.item()
+        assert judged <= lowest * (1 + 1e-4)
+
+
+# --- batches and seeds ---------------------------------------------------------------------------
+
+
+@BOTH
+def test_each_picture_of_a_batch_is_optimised(target, optimizer):
+    targets = torch.cat([target, 1 - target])
+    start = noise_like(targets)
+    result = optimize(Quadratic(targets), start, steps=80, optimizer=optimizer)
+    assert result.image.shape == targets.shape
+    before, after = ((x - targets).square().sum((1, 2, 3)) for x in (start, result.image))
+    assert (after < 0.1 * before).all()
+
+
+def test_the_history_of_a_batch_is_summed(loss, content):
+    starts = noise_like(content.expand(2, -1, -1, -1))
+    result = optimize(loss, starts, steps=1)
+    for name, term in loss(starts)._asdict().items():
+        assert result.history[0][name] == pytest.approx(term.sum().item(), rel=1e-5)
+
+
+@BOTH
+def test_the_same_seed_gives_the_same_picture_bit_for_bit(loss, content, optimizer):
+    a, b = (optimize(loss, noise_like(content, seed=4), steps=6, optimizer=optimizer) for _ in "ab")
+    assert torch.equal(a.image, b.image)
+    assert [e["total"] for e in a.history] == [e["total"] for e in b.history]
+    c = optimize(loss, noise_like(content, seed=5), steps=6, optimizer=optimizer)
+    assert not torch.equal(a.image, c.image)
+
+
+@BOTH
+def test_the_global_generator_is_left_alone(loss, content, optimizer):
+    state = torch.get_rng_state()
+    optimize(loss, content, steps=3, optimizer=optimizer)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 0},
+        {"steps": -5},
+        {"steps": 2.5},
+        {"steps": True},
+        {"steps": "9"},
+        {"optimizer": "sgd"},
+        {"lr": 0},
+        {"lr": -1.0},
+        {"lr": math.nan},
+        {"lr": math.inf},
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused_by_name(target, start, options):
+    quadratic = Quadratic(target)
+    (name, value), *_ = options.items()
+    with pytest.raises(ValueError, match=f"{name} must be .*{value!r}"):
+        optimize(quadratic, start, **options)
+    assert quadratic.seen == []
+
+
+@pytest.mark.parametrize(
+    "bad", [torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), "chelsea", None, [1, 2]]
+)
+def test_a_start_that_is_no_image_is_refused(target, bad):
+    with pytest.raises(ValueError, match="start must be an image"):
+        optimize(Quadratic(target), bad, steps=1)
+
+
+@BOTH
+def test_a_loss_that_is_already_zero_ends_by_itself(target, optimizer):
+    result = optimize(Quadratic(target), target, steps=20, optimizer=optimizer)
+    assert torch.equal(result.image, target)
+    assert result.stopped == "done"
+    assert len(result.history) <= 20
+
+
+def test_it_works_under_no_grad(target, start):
+    with torch.no_grad():
+        result = optimize(Quadratic(target), start, steps=3)
+    assert len(result.history) == 3

@@ -1,0 +1,295 @@
+"""Figures: what is shown is what was given, pixel for pixel."""
+
+import io
+import math
+import re
+
+import IPython.display
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from conftest import make_picture
+from PIL import Image
+
+from nst_helpers import (
+    LiveView,
+    Progress,
+    Result,
+    StyleTransferLoss,
+    figure_to_image,
+    noise_like,
+    optimize,
+    plot_history,
+    show_images,
+)
+
+
+@pytest.fixture(autouse=True)
+def _never_shows(monkeypatch):
+    def show(*args, **kwargs):
+        raise AssertionError("plt.show was called")
+
+    monkeypatch.setattr(plt, "show", show)
+    monkeypatch.setattr(plt.Figure, "show", show)
+
+
+def rounded(image):
+    """(3, H, W) to what 8 bits can show of it."""
+    values = np.clip(image.double().numpy(), 0, 1).transpose(1, 2, 0) * 255
+    return np.floor(values + 0.5).astype(int)
+
+
+def progress(step=1, steps=4, image=None, **terms):
+    image = make_picture(16, 24) if image is None else image
+    return Progress(step, steps, terms or {"total": 1.0 / step, "style": 0.5}, 0.1 * step, image)
+
+
+# --- show_images ---------------------------------------------------------------------------------
+
+
+def test_images_are_shown_pixel_for_pixel():
+    images = [make_picture(9, 14, seed=1), make_picture(7, 5, seed=2)[0]]
+    axes = show_images(images)
+    assert len(axes) == 2
+    for ax, image in zip(axes, images, strict=True):
+        (shown,) = ax.images
+        assert np.array_equal(shown.get_array(), rounded(image.reshape(3, *image.shape[-2:])))
+
+
+def test_a_dull_picture_is_not_stretched_and_a_wild_one_is_clipped():
+    dull = torch.linspace(0.4, 0.5, 48).view(1, 1, 6, 8).expand(1, 3, 6, 8)
+    wild = torch.linspace(-1, 2, 48).view(1, 1, 6, 8).expand(1, 3, 6, 8)
+    for ax, image in zip(show_images([dull, wild]), (dull, wild), strict=True):
+        array = ax.images[0].get_array()
+        assert array.dtype == np.uint8  # which matplotlib never rescales
+        assert np.array_equal(array, rounded(image[0]))
+
+
+def test_a_batch_is_shown_image_by_image():
+    batch = make_picture(6, 8, batch=3)
+    for ax, image in zip(show_images(batch), batch, strict=True):
+        assert np.array_equal(ax.images[0].get_array(), rounded(image))
+
+
+def test_the_images_are_left_as_they_are():
+    image = make_picture(6, 8) * 3 - 1
+    before = image.clone()
+    show_images([image])
+    assert torch.equal(image, before)
+
+
+def test_titles_are_shown_in_order():
+    axes = show_images([make_picture(6, 8)] * 3, ["content", "style", "result"])
+    assert [ax.get_title() for ax in axes] == ["content", "style", "result"]
+
+
+@pytest.mark.parametrize("titles", [[], ["one"], ["one", "two", "three"]])
+def test_a_wrong_number_of_titles_is_refused(titles):
+    with pytest.raises(ValueError, match=f"{len(titles)} titles for 2 images"):
+        show_images([make_picture(6, 8)] * 2, titles)
+
+
+def test_no_images_are_refused():
+    with pytest.raises(ValueError, match="no images"):
+        show_images([])
+
+
+def test_what_is_no_image_is_refused():
+    with pytest.raises(ValueError, match="expected one RGB image"):
+        show_images([torch.zeros(1, 1, 5, 5)])
+    with pytest.raises(ValueError, match="not finite"):
+        show_images([torch.full((1, 3, 5, 5), math.nan)])
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "rows"), [(1, None, 1), (4, None, 1), (5, 2, 3), (2, 9, 1), (6, 3, 2)]
+)
+def test_images_are_laid_out_in_columns(count, columns, rows):
+    axes = show_images([make_picture(6, 8)] * count, columns=columns)
+    figure = axes[0].figure
+    figure.canvas.draw()
+    assert len(axes) == count
+    assert len({round(ax.get_position().y0, 3) for ax in axes}) == rows
+    for unused in set(figure.axes) - set(axes):
+        assert not unused.axison
+
+
+def test_shapes_are_kept_on_the_page():
+    (ax,) = show_images([make_picture(10, 30)])
+    assert ax.get_aspect() == 1.0
+    assert len(ax.get_xticks()) == len(ax.get_yticks()) == 0
+
+
+def test_axes_of_ones_own_are_drawn_on():
+    figure, own = plt.subplots(1, 2)
+    axes = show_images([make_picture(6, 8)] * 2, axes=own)
+    assert list(axes) == list(own)
+    assert plt.get_fignums() == [figure.number]
+    assert all(len(ax.images) == 1 for ax in own)
+
+
+def test_too_few_axes_are_refused():
+    _, own = plt.subplots(1, 2)
+    with pytest.raises(ValueError):
+        show_images([make_picture(6, 8)] * 3, axes=own)
+
+
+# --- plot_history --------------------------------------------------------------------------------
+
+
+HISTORY = [
+    {
+        "step": i,
+        "seconds": 0.1 * i,
+        "total": 9.0 / i,
+        "content": 2.0 / i,
+        "style": 7.0 / i,
+        "tv": 0.0,
+    }
+    for i in range(1, 6)
+]
+
+
+def test_each_term_is_a_line_on_a_logarithmic_axis():
+    ax = plot_history(HISTORY)
+    assert ax.get_yscale() == "log"
+    lines = {line.get_label(): line for line in ax.lines}
+    assert set(lines) == {"total", "content", "style"}  # tv is zero
+    for name, line in lines.items():
+        assert list(line.get_xdata()) == [1, 2, 3, 4, 5]
+        assert list(line.get_ydata()) == pytest.approx([entry[name] for entry in HISTORY])
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == set(lines)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss")
+    assert len({line.get_color() for line in lines.values()}) == 3
+
+
+def test_a_result_is_plotted_like_its_history_on_axes_of_ones_own():
+    _, own = plt.subplots()
+    ax = plot_history(Result(make_picture(6, 8), HISTORY), own)
+    assert ax is own
+    assert list(ax.lines[0].get_ydata()) == [entry["total"] for entry in HISTORY]
+
+
+@pytest.mark.parametrize("history", [[], [{"step": 1, "seconds": 0.1, "total": 0.0}]])
+def test_nothing_to_plot_is_an_empty_axis_without_a_warning(history, recwarn):
+    ax = plot_history(history)
+    ax.figure.canvas.draw()
+    assert list(ax.lines) == []
+    assert [str(w.message) for w in recwarn] == []
+
+
+def test_a_loss_of_only_a_total_is_plotted():
+    ax = plot_history([{"step": 1, "seconds": 0.1, "total": 2.0}])
+    assert list(ax.lines[0].get_ydata()) == [2.0]
+
+
+# --- figure_to_image -----------------------------------------------------------------------------
+
+
+def test_a_figure_becomes_the_image_a_file_would_hold():
+    ax = plot_history(HISTORY)
+    image = figure_to_image(ax.figure)
+    file = io.BytesIO()
+    ax.figure.savefig(file, format="png", dpi=ax.figure.dpi)
+    expected = np.asarray(Image.open(file).convert("RGB"), dtype=int)
+    found = rounded(image[0])
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 10  # the layout settles by a hair at a second drawing
+    assert np.abs(found - expected).mean() < 0.05
+
+
+def test_a_figures_canvas_is_given_back():
+    figure = show_images([make_picture(6, 8)])[0].figure
+    canvas = figure.canvas
+    figure_to_image(figure)
+    assert figure.canvas is canvas
+
+
+# --- LiveView ------------------------------------------------------------------------------------
+
+
+class Shown:
+    """Stands in for the notebook: what was displayed, and where."""
+
+    def __init__(self):
+        self.pictures, self.handles = [], 0
+
+    def display(self, picture, display_id=None, **kwargs):
+        assert display_id
+        self.handles += 1
+        self.pictures.append(picture)
+        return self
+
+    def update(self, picture):
+        self.pictures.append(picture)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    shown = Shown()
+    monkeypatch.setattr(IPython.display, "display", shown.display)
+    return shown
+
+
+def test_in_a_notebook_one_place_is_updated(net, content, style, shown):
+    loss = StyleTransferLoss(net, content, style)
+    optimize(loss, noise_like(content), steps=7, callback=LiveView(show_every=3))
+    assert shown.handles == 1
+    assert len(shown.pictures) == 4  # steps 1, 3, 6 and the last
+    for picture in shown.pictures:
+        with Image.open(io.BytesIO(picture.data)) as jpeg:
+            assert jpeg.format == "JPEG"
+            assert jpeg.width > jpeg.height > 100
+    assert plt.get_fignums() == []  # nothing piles up in pyplot
+
+
+def test_outside_a_notebook_it_is_harmless(net, content, style, capsys):
+    loss = StyleTransferLoss(net, content, style)
+    result = optimize(loss, noise_like(content), steps=3, callback=LiveView(show_every=1))
+    assert (result.stopped, len(result.history)) == ("done", 3)
+    assert plt.get_fignums() == []
+
+
+def test_the_figure_shows_the_picture_and_the_loss_so_far(shown):
+    view, image = LiveView(show_every=2), make_picture(16, 24, seed=5)
+    for step in (1, 2):
+        view(progress(step))
+    view.history.append({"step": 3, "total": 0.25})
+    figure = view.draw(progress(3, steps=8, image=image * 2))
+    left, right = figure.axes
+    assert np.array_equal(left.images[0].get_array(), rounded(image[0] * 2))
+    assert re.search(r"step 3 of 8 .*0\.10 s per step", left.get_title())
+    assert list(right.lines[0].get_xdata()) == [1, 2, 3]
+    assert right.get_xlim() == (0, 8)
+
+
+def test_of_a_batch_the_first_picture_is_shown(shown):
+    batch = make_picture(16, 24, batch=2)
+    view = LiveView()
+    view(progress(image=batch))
+    left, _ = view.draw(progress(image=batch)).axes
+    assert np.array_equal(left.images[0].get_array(), rounded(batch[0]))
+
+
+def test_a_second_run_with_the_same_view_starts_a_curve_of_its_own(shown):
+    view = LiveView(show_every=1)
+    for step in (1, 2, 3):
+        view(progress(step))
+    view(progress(1))
+    _, right = view.draw(progress(1)).axes
+    assert list(right.lines[0].get_xdata()) == [1]
+
+
+@pytest.mark.parametrize("every", [0, -3])
+def test_show_every_must_be_positive(every):
+    with pytest.raises(ValueError, match=f"show_every must be 1 or more; got {every}"):
+        LiveView(show_every=every)
+
+
+def test_the_backend_is_left_alone():
+    before = matplotlib.get_backend()
+    figure_to_image(show_images([make_picture(6, 8)])[0].figure)
+    assert matplotlib.get_backend() == before

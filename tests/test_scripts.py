@@ -1,0 +1,130 @@
+"""What is shipped can be made again with scripts/."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+import nst_helpers as nst
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "scripts"
+
+
+def run(script, *arguments, **environment):
+    words = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+    env = {**os.environ, **environment}
+    return subprocess.run(words, capture_output=True, text=True, env=env, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def painters():
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        from draw_images import PAINTERS
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    return PAINTERS
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bojagi", "ink_wash", "knit", "leaves", "mosaic", "night_sky", "pebbles", "stained_glass"]
+    + ["wave"],
+)
+def test_painter_is_deterministic_and_seeds_differ(painters, name):
+    state = np.random.get_state()[1].copy()
+    first, again, other = (
+        np.asarray(painters[name](seed=seed, size=(176, 160)), dtype=int) for seed in (1, 1, 2)
+    )
+    assert first.shape == (160, 176, 3)
+    assert (first == again).all()
+    assert np.abs(first - other).mean() > 5
+    assert first.std() > 15  # it is a picture
+    assert (np.random.get_state()[1] == state).all()
+
+
+def test_shipped_painting_is_what_the_script_paints(tmp_path):
+    done = run("draw_images.py", "wave", "--folder", tmp_path)
+    assert done.returncode == 0, done.stderr
+    painted, shipped = (
+        np.asarray(Image.open(folder / "wave.jpg"), dtype=float)
+        for folder in (tmp_path, ROOT / "images")
+    )
+    # Not bit for bit: another version of Pillow may resize or compress a little differently.
+    assert np.abs(painted - shipped).mean() < 2
+
+
+def test_unknown_painting_is_refused():
+    done = run("draw_images.py", "guernica")
+    assert done.returncode == 2
+    assert "guernica" in done.stderr
+    assert "night_sky" in done.stderr
+
+
+def test_training_makes_a_network_that_loads_and_resumes(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(100):
+        pixels = np.kron(rng.integers(0, 256, (12, 14, 3)), np.ones((10, 10, 1)))
+        Image.fromarray(pixels.astype(np.uint8)).save(photos / f"{i}.jpg")
+    teacher, weights, channels = tmp_path / "teacher.safetensors", {}, 3
+    generator = torch.Generator().manual_seed(0)
+    for name in ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]:
+        weights[f"{name}.weight"] = torch.randn(8, channels, 3, 3, generator=generator) / 5
+        weights[f"{name}.bias"] = torch.zeros(8)
+        channels = 8
+    safetensors.torch.save_file(weights, teacher)
+    output = tmp_path / "network" / "small.safetensors"
+    options = ["--photos", photos, "--teacher", teacher, "--output", output, "--crop", 32]
+    options += ["--batch", 4, "--groups", 2, "--widths", 4, 6, 8, 8, 8, "--minutes"]
+    for more in ([0.1], [0.15, "--resume"]):
+        done = run("train_bundled_network.py", *options, *more, OMP_NUM_THREADS="1")
+        assert done.returncode == 0, done.stderr
+    net = nst.load_network(output)
+    assert net.convolutions["conv5_4"].out_channels == 8
+    assert net(torch.rand(1, 3, 32, 32), ["relu5_1"])["relu5_1"].shape == (1, 8, 2, 2)
+
+
+def test_training_says_what_is_wrong_with_its_photographs(tmp_path):
+    done = run("train_bundled_network.py", "--photos", tmp_path, "--teacher", "vgg19")
+    assert done.returncode != 0
+    assert "0 pictures" in done.stderr
+
+
+def test_run_notebook_names_a_missing_notebook():
+    done = run("run_notebook.py", "nowhere.ipynb")
+    assert done.returncode == 2
+    assert "nowhere.ipynb" in done.stderr
+
+
+def test_run_notebook_notices_an_unusable_output_folder_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = run(
+        "run_notebook.py",
+        ROOT / "notebooks" / "04_style_transfer.ipynb",
+        "--output",
+        tmp_path / "file",
+    )
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "cell" not in done.stdout
+
+
+def test_run_notebook_keeps_the_pages_of_a_failing_notebook(tmp_path):
+    import nbformat
+
+    pages = nbformat.v4.new_notebook()
+    pages.cells = [nbformat.v4.new_code_cell(s) for s in ("print('fine')", "1 / 0")]
+    nbformat.write(pages, tmp_path / "broken.ipynb")
+    done = run("run_notebook.py", tmp_path / "broken.ipynb", "--output", tmp_path / "out")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "fine" in (tmp_path / "out" / "broken.html").read_text(encoding="utf-8")
