@@ -335,9 +335,9 @@ def test_the_limit_is_the_one_the_documentation_states(tmp_path):
     with pytest.raises(ValueError) as caught:
         load_image(path)
     assert "too large" not in str(caught.value)
-    assert "limit" not in str(caught.value)
+    assert "the limit is" not in str(caught.value)
     path.write_bytes(png_header(17_500, 10_000))
-    with pytest.raises(ValueError, match="17500 x 10000 .* limit is 170 million"):
+    with pytest.raises(ValueError, match=r"17500 x 10000 .* limit is 170 million"):
         load_image(path)
 
 
