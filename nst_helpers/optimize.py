@@ -148,7 +148,7 @@ def _lbfgs(pixels: torch.Tensor, closure: Callable, lr: float, steps: int) -> No
         # The tolerances would stop it early: the losses are means, so gradients are tiny.
         tolerance_grad=0,
         tolerance_change=0,
-        history_size=20,
+        history_size=10,
         line_search_fn="strong_wolfe",
     )
     minimiser.step(closure)

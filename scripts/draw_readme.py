@@ -19,11 +19,11 @@ HEIGHT, WIDTH, GAP = 320, 440, 8  # of a result, and the white between pictures
 
 
 def cut(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Cut out the middle of the shape asked for, and bring it to that size."""
+    """Cut out the shape asked for, rather from the top, where heads are."""
     scale = max(height / image.shape[2], width / image.shape[3])
     size = [max(height, round(image.shape[2] * scale)), max(width, round(image.shape[3] * scale))]
     image = F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
-    top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
+    top, left = (image.shape[2] - height) // 4, (image.shape[3] - width) // 2
     return image[:, :, top : top + height, left : left + width]
 
 

@@ -1,0 +1,79 @@
+"""The network that comes with the package: what it is, and that it can do its work."""
+
+import numpy as np
+import pytest
+import torch
+
+import nst_helpers as nst
+from nst_helpers.weights import BUNDLED
+
+
+@pytest.fixture(scope="module")
+def net():
+    return nst.load_network("bundled", device="cpu")
+
+
+def likeness(image, photograph):
+    """Correlation of the luminances, 32 x 32."""
+    small = [torch.nn.functional.interpolate(i, (32, 32), mode="area") for i in (image, photograph)]
+    return np.corrcoef(*(s.mean(1).flatten().numpy() for s in small))[0, 1]
+
+
+def test_file_is_small_and_says_how_it_was_made():
+    assert BUNDLED.stat().st_size < 6_000_000
+    _, metadata = nst.load_weights("bundled")
+    assert {"teacher", "photographs", "training", "widths", "normalised"} <= set(metadata)
+
+
+def test_it_has_vgg19s_layers(net):
+    convolutions = [name for name in net.layers if name.startswith("conv")]
+    assert convolutions == nst.layer_names()
+    assert net.pooling == "avg"
+
+
+def test_no_filter_is_dead_or_far_from_a_mean_activation_of_1(net):
+    layers = [name.replace("conv", "relu") for name in nst.layer_names()]
+    sums, positions = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0)
+    for path in nst.sample_images().values():
+        for name, maps in net(nst.load_image(path, 160), layers).items():
+            sums[name] = sums[name] + maps.sum((0, 2, 3))
+            positions[name] += maps[0, 0].numel()
+    for name in layers:
+        means = sums[name] / positions[name]
+        assert (means > 0.98).float().mean() > 0.95, name
+        assert means.max() < 1.02, name  # half precision rounds
+
+
+def test_reconstruction_from_noise_is_the_photograph(net):
+    photograph = nst.load_image("chelsea", 96)
+    loss = nst.StyleTransferLoss(net, content=photograph, alpha=1.0, content_layers=["relu3_2"])
+    start = nst.noise_like(photograph)
+    assert abs(likeness(start, photograph)) < 0.2
+    assert likeness(nst.optimize(loss, start, steps=60).image, photograph) > 0.8
+
+
+def test_deeper_layers_forget_the_pixels(net):
+    photograph = nst.load_image("chelsea", 96)
+    errors = []
+    for layer in ("relu1_2", "relu3_2", "relu5_2"):
+        loss = nst.StyleTransferLoss(net, content=photograph, alpha=1.0, content_layers=[layer])
+        image = nst.optimize(loss, nst.noise_like(photograph), steps=60).image
+        errors.append((image - photograph).square().mean().item())
+    assert errors[0] < errors[1] < errors[2]
+
+
+def test_texture_takes_the_colours_of_its_model(net):
+    leaves = nst.load_image("leaves", 96)
+    loss = nst.StyleTransferLoss(net, style=leaves)
+    result = nst.optimize(loss, nst.noise_like(leaves), steps=250)
+    torch.testing.assert_close(result.image.mean((2, 3)), leaves.mean((2, 3)), atol=0.05, rtol=0)
+    assert result.history[-1]["style"] < 0.02 * result.history[0]["style"]
+
+
+def test_transfer_keeps_the_content_and_takes_the_colours(net):
+    content, style = nst.load_image("coffee", 96), nst.load_image("night_sky", 96)
+    loss = nst.StyleTransferLoss(net, content, style, alpha=1e-2)
+    image = nst.optimize(loss, content, steps=80).image
+    blue = [i.mean((0, 2, 3))[2] - i.mean((0, 2, 3))[0] for i in (content, style, image)]
+    assert blue[2] > (blue[0] + blue[1]) / 2
+    assert likeness(image, content) > 0.3
