@@ -39,7 +39,7 @@ def column(images: list[torch.Tensor]) -> torch.Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="bundled")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     folder = Path(__file__).parents[1] / "images"
     parser.add_argument("--output", type=Path, default=folder / "readme.webp")
     args = parser.parse_args()
