@@ -455,8 +455,9 @@ def without_rare_filters(net: Features, most: float = 6.0) -> Features:
     weights, inputs = {}, torch.ones(3, dtype=torch.bool)
     for name, conv in net.convolutions.items():
         mean, square = sums[name.replace("conv", "relu")]
-        keep = square.sqrt() <= most * mean
-        keep &= mean > 0
+        keep = (square.sqrt() <= most * mean) & (mean > 0)
+        if not keep.any():
+            raise SystemExit(f"all filters of {name} are dead or rare: train longer")
         weights[f"{name}.weight"] = conv.weight[keep][:, inputs]
         weights[f"{name}.bias"] = conv.bias[keep]
         inputs = keep

@@ -89,8 +89,9 @@ def test_training_makes_a_network_that_loads_and_resumes(tmp_path):
         done = run("train_bundled_network.py", *options, *more, OMP_NUM_THREADS="1")
         assert done.returncode == 0, done.stderr
     net = nst.load_network(output)
-    assert net.convolutions["conv5_4"].out_channels == 8
-    assert net(torch.rand(1, 3, 32, 32), ["relu5_1"])["relu5_1"].shape == (1, 8, 2, 2)
+    maps = net(torch.rand(1, 3, 32, 32), ["relu5_1"])["relu5_1"]
+    assert 1 <= maps.shape[1] <= 8  # without those that hardly ever fire
+    assert maps.shape[2:] == (2, 2)
 
 
 def test_training_says_what_is_wrong_with_its_photographs(tmp_path):
