@@ -181,7 +181,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     add("--size", type=int, default=256, help="shorter side in pixels")
     add("--steps", type=int, default=300, help="evaluations of the loss")
     starts = ["noise"] if name == "texture" else ["noise", "content"]
-    init = "content" if name in ("transfer", "sweep") else "noise"
+    init = "content" if name == "transfer" else "noise"
     add("--init", choices=starts, default=init, help="where to start")
     if name == "transfer":
         add("--alpha", type=float, default=1e-3, help="weight of the content")
