@@ -41,6 +41,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from nst_helpers.features import Features, normalise_on_samples
 from nst_helpers.images import load_image, sample_images
+from nst_helpers.losses import gram_matrix
 from nst_helpers.weights import LAYOUT, layer_names, load_weights
 
 OUTPUT = Path(__file__).parents[1] / "nst_helpers" / "weights" / "bundled.safetensors"
@@ -291,23 +292,18 @@ class OwnPictures:
         layers = set(self.style_layers + self.content_layers)
         with torch.no_grad():
             content, style = net(self.photos, layers), net(self.styles, layers)
-            grams = {n: gram(style[n]) for n in self.style_layers}
+            grams = {n: gram_matrix(style[n].float()) for n in self.style_layers}
         for _ in range(steps):
             found = net(self.images, layers)
             loss = 0.0
             for n in self.content_layers:
                 loss = loss + self.content_weight * relative_error(found[n], content[n])
             for n in self.style_layers:
-                loss = loss + relative_error(gram(found[n]), grams[n])
+                loss = loss + relative_error(gram_matrix(found[n].float()), grams[n])
             (self.images.grad,) = torch.autograd.grad(loss, self.images)
             self.optimizer.step()
         self.life -= steps
         return self.images.detach().clone()
-
-
-def gram(x: torch.Tensor) -> torch.Tensor:
-    flat = x.float().flatten(2)
-    return flat @ flat.mT / flat.shape[2]
 
 
 def relative_error(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
