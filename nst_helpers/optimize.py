@@ -44,6 +44,8 @@ class Result:
     snapshots: dict[int, torch.Tensor] = field(default_factory=dict)
     stopped: str = "done"
     unclipped: torch.Tensor | None = field(default=None, repr=False)
+    # The slope at the very start relative to the loss here: what range_weight goes by.
+    steepness: float | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -72,6 +74,7 @@ def optimize(
     steps: int = 300,
     optimizer: str = "lbfgs",
     lr: float | None = None,
+    range_weight: float = 3.0,
     callback: Callable[[Progress], object] | None = None,
     snapshots: Iterable[int] = (),
 ) -> Result:
@@ -92,6 +95,11 @@ def optimize(
         losses), or Adam.
     lr : float, optional
         Step length: 1 for L-BFGS, 0.02 (of the image range) for Adam.
+    range_weight : float
+        How hard values outside [0, 1] are pulled back: so many times as hard as ``loss`` pulls at
+        an average value of the start, for one that is a whole range outside. 0 lets them go, as
+        the papers do, and the result is clipped all the same: in pictures with much black or
+        white that costs more than the whole rest of the loss.
     callback : callable, optional
         Called with a ``Progress`` after each step. If it returns False, the run ends there.
     snapshots : iterable of int
@@ -114,11 +122,13 @@ def optimize(
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {optimizer!r}")
     if lr is not None and not (math.isfinite(lr) and lr > 0):
         raise ValueError(f"lr must be a number > 0; got {lr!r}")
+    if not (math.isfinite(range_weight) and range_weight >= 0):
+        raise ValueError(f"range_weight must be a number >= 0; got {range_weight!r}")
     image, before = _unpack(start)
     # No clamping while it runs: it would break L-BFGS's model of the curvature.
     pixels = image.detach().float().to(getattr(loss, "device", image.device), copy=True)
     pixels = pixels.contiguous().requires_grad_(True)
-    run = _Run(loss, pixels, steps, before, callback, set(snapshots))
+    run = _Run(loss, pixels, steps, before, range_weight, callback, set(snapshots))
     stopped = "done"
     try:
         if optimizer == "adam":
@@ -165,11 +175,12 @@ class _Run:
         pixels: torch.Tensor,
         steps: int,
         before: Result | None,
+        range_weight: float,
         callback: Callable | None,
         wanted: set[int],
     ) -> None:
         self.loss, self.pixels, self.steps, self.callback = loss, pixels, steps, callback
-        self.wanted = wanted
+        self.range_weight, self.wanted = range_weight, wanted
         self.history = list(before.history) if before else []
         self.snapshots = dict(before.snapshots) if before else {}
         self.first = len(self.history)
@@ -178,6 +189,7 @@ class _Run:
         self.best: torch.Tensor | None = None
         self.lowest = math.inf
         self.lowest_before = math.inf
+        self.steepness = before.steepness if before else None
         self.unit: torch.Tensor | None = None
 
     @property
@@ -202,20 +214,29 @@ class _Run:
             self._not_finite(step, values)
         seconds = self.earlier + time.perf_counter() - self.began
         self.history.append({"step": step, "seconds": seconds, **values})
-        if values["total"] < self.lowest:
-            self.best, self.lowest = self.pixels.detach().clone(), values["total"]
-        # The minimisers get a gradient of 1 on average at first: how far they go, and whether they
-        # meet some tiny constant, then does not depend on the scale of the loss.
         if self.unit is None:
-            self.unit = 1 / self.pixels.grad.abs().mean().clamp(min=1e-30)
-        self.pixels.grad.mul_(self.unit)
+            slope = self.pixels.grad.abs().mean().clamp(min=1e-30)
+            # The minimisers get a gradient of 1 on average at first: how far they go, and whether
+            # they meet some tiny constant, then does not depend on the scale of the loss.
+            self.unit = 1 / slope
+            if self.steepness is not None:  # going on, where the slope is small by now
+                slope = self.steepness * total.detach().abs()
+            self.pull = self.range_weight * slope
+            self.first_slope = slope.item()
+        # Not in the papers: a picture that is best only before it is clipped is not the best one.
+        outside = self.pixels.detach() - self.pixels.detach().clamp(0, 1)
+        objective = total.detach() + self.pull / 2 * outside.square().sum()
+        if objective < self.lowest:
+            self.best, self.lowest = self.pixels.detach().clone(), objective.item()
+            self.steepness = self.first_slope / max(abs(values["total"]), 1e-30)
+        self.pixels.grad.add_(self.pull * outside).mul_(self.unit)
         if step in self.wanted:
             self.snapshots[step] = self.pixels.detach().clamp(0, 1).cpu()
         if self.callback is not None:
             progress = Progress(step, self.first + self.steps, values, seconds, self.pixels)
             if self.callback(progress) is False:
                 raise _Stop("callback")
-        return total.detach() * self.unit
+        return objective * self.unit
 
     def _not_finite(self, step: int, values: dict[str, float]) -> None:
         terms = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
@@ -228,7 +249,9 @@ class _Run:
 
     def result(self, stopped: str, device: torch.device) -> Result:
         unclipped = self.best.to(device)
-        return Result(unclipped.clamp(0, 1), self.history, self.snapshots, stopped, unclipped)
+        return Result(
+            unclipped.clamp(0, 1), self.history, self.snapshots, stopped, unclipped, self.steepness
+        )
 
 
 def _unpack(start: torch.Tensor | Result) -> tuple[torch.Tensor, Result | None]:

@@ -154,13 +154,49 @@ def test_the_history_is_what_the_loss_said(target, start, optimizer):
 def test_the_result_is_the_picture_of_the_lowest_loss_clipped(start, optimizer):
     target = torch.linspace(-0.5, 1.5, start.numel()).view(start.shape)  # partly out of range
     quadratic = Quadratic(target, 30.0)
-    result = optimize(quadratic, start, steps=30, optimizer=optimizer, lr=0.3)
+    result = optimize(quadratic, start, steps=30, optimizer=optimizer, lr=0.3, range_weight=0)
     totals = [entry["total"] for entry in result.history]
     best = quadratic.seen[totals.index(min(totals))]
     assert torch.equal(result.unclipped, best)
     assert torch.equal(result.image, best.clamp(0, 1))
     assert best.min() < 0
     assert best.max() > 1
+
+
+@pytest.fixture(scope="module")
+def contrasty(net):
+    """The loss of a texture of black and white, which the optimiser would like to overshoot."""
+    picture = (make_picture(64, 64, seed=5) > 0.5).float()
+    return StyleTransferLoss(net, style=picture), noise_like(picture)
+
+
+def clipping_costs(loss, result):
+    return loss(result.image).total.item() - loss(result.unclipped).total.item()
+
+
+@BOTH
+def test_clipping_costs_less(contrasty, optimizer):
+    loss, start = contrasty
+    result = optimize(loss, start, steps=60, optimizer=optimizer)
+    free = optimize(loss, start, steps=60, optimizer=optimizer, range_weight=0)
+    assert clipping_costs(loss, result) < 0.7 * clipping_costs(loss, free)
+    assert loss(result.image).total.item() < loss(free.image).total.item()
+
+
+def test_going_on_in_pieces_does_not_leave_the_range_either(contrasty):
+    loss, start = contrasty
+    pieces = optimize(loss, start, steps=30)
+    for _ in range(3):
+        pieces = optimize(loss, pieces, steps=30)
+    assert clipping_costs(loss, pieces) < 1e-3 * loss(start).total.item()
+    forgotten = optimize(loss, Result(pieces.image), steps=30)  # knows nothing of its start
+    assert clipping_costs(loss, pieces) < clipping_costs(loss, forgotten)
+
+
+@pytest.mark.parametrize("weight", [-1, math.nan, math.inf])
+def test_range_weights_that_make_no_sense(target, start, weight):
+    with pytest.raises(ValueError, match="range_weight"):
+        optimize(Quadratic(target), start, range_weight=weight)
 
 
 @BOTH
