@@ -27,6 +27,7 @@ import random
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,13 @@ def read_photos(source: Path, side: int = 112) -> list[np.ndarray]:
     if len(photos) < 100:
         raise SystemExit(f"--photos {source} holds {len(photos)} pictures; at least 100 are needed")
     return photos
+
+
+def split_photos(photos: list, rng: random.Random) -> tuple[list, list]:
+    """Shuffle, and hold out every twentieth for the tests: (held out, to train on)."""
+    photos = list(photos)
+    rng.shuffle(photos)
+    return photos[: len(photos) // 20], photos[len(photos) // 20 :]
 
 
 def draw_pictures(seeds: range, size: int = 288) -> list[np.ndarray]:
@@ -221,29 +229,6 @@ class Student(nn.Module):
         self.norms.clear()
         self.hooks.clear()
 
-    def start_from(self, weights: dict[str, torch.Tensor]) -> None:
-        """Take over the convolutions of a network made earlier."""
-        self.fold()
-        for name, conv in self.net.convolutions.items():
-            conv.load_state_dict({k: weights[f"{name}.{k}"] for k in ("weight", "bias")})
-
-    @torch.no_grad()
-    def fit_maps(self, images: torch.Tensor, targets: dict) -> None:
-        """Solve for the linear maps that predict ``targets`` best, by least squares."""
-        found = self.net(images, self.maps)
-        for layer, maps in self.maps.items():
-            x = found[layer].movedim(1, -1).flatten(0, 2)
-            some = torch.arange(0, len(x), max(1, len(x) // 20_000), device=x.device)
-            x = torch.cat([x[some], torch.ones_like(x[some, :1])], 1)
-            for i, (linear, target) in enumerate(zip(maps, targets[layer], strict=True)):
-                mean = self.get_buffer(f"{layer}_mean_{i}")
-                y = (target - mean) / self.get_buffer(f"{layer}_std_{i}")
-                y = y.movedim(1, -1).flatten(0, 2)[some]
-                ridge = 1e-3 * len(x) * torch.eye(x.shape[1], device=x.device)
-                solution = torch.linalg.solve(x.mT @ x + ridge, x.mT @ y)
-                linear.weight.copy_(solution[:-1].mT[:, :, None, None])
-                linear.bias.copy_(solution[-1])
-
     def errors(self, images: torch.Tensor, targets: dict) -> tuple[dict, torch.Tensor]:
         """Return {"relu1_1": (B,) error relative to the target's variance, ...}, sparseness."""
         found = self.net(images, self.maps)
@@ -331,116 +316,121 @@ def relative_error(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 # --- training -----------------------------------------------------------------------------------
 
 
-def train(args: argparse.Namespace) -> None:
-    random.seed(args.seed)
-    torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    args.output.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after
-    pictures = read_photos(args.photos)
-    rng.shuffle(pictures)
-    held_out, photos = pictures[: len(pictures) // 20], pictures[len(pictures) // 20 :]
-    drawings = draw_pictures(range(1000, 1000 + args.drawings)) if args.drawings else []
-    teacher = Teacher(args.teacher, args.deep_teacher, device)
-    test_images = clean_batch(random.Random(1), held_out, 64, args.crop).to(device)
-    test_targets = teacher(test_images)
-    student = Student(args.widths, test_targets).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(student.parameters(), lr=args.lr)
-    half = args.batch // 2
-    checkpoint = args.output.with_suffix(".checkpoint.pt")
-    step, minutes, log = 0, 0.0, []
-    first_part = FIRST_PART
-    if args.start:
-        first_part = 0.0
-        student.start_from(load_weights(args.start)[0])
-        images = clean_batch(rng, photos, 128, args.crop).to(device)
-        student.fit_maps(images, teacher(images))
-        optimizer = torch.optim.Adam(student.parameters(), lr=args.lr)
-    if args.resume:
-        saved = torch.load(checkpoint, weights_only=True)
-        if student.norms and not any(key.startswith("norms.") for key in saved["student"]):
-            student.fold()
-            optimizer = torch.optim.Adam(student.parameters(), lr=args.lr)
-        student.load_state_dict(saved["student"])
-        optimizer.load_state_dict(saved["optimizer"])
-        step, minutes, log = saved["step"], saved["minutes"], saved["log"]
-        rng.seed(args.seed + step)
+class Training:
+    """One run: its pictures, teacher, student and optimiser, and how far it has come."""
 
-    def batch(make, count):
-        """Photographs, and a fifth of drawings where there are any."""
-        source = drawings if drawings and rng.random() < 0.2 else photos
-        return make(rng, source, count, args.crop).to(device)
+    def __init__(self, args: argparse.Namespace) -> None:
+        random.seed(args.seed)
+        torch.manual_seed(args.seed)
+        self.args, self.rng = args, random.Random(args.seed)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        held_out, self.photos = split_photos(read_photos(args.photos), self.rng)
+        self.drawings = draw_pictures(range(1000, 1000 + args.drawings))
+        self.teacher = Teacher(args.teacher, args.deep_teacher, self.device)
+        images = clean_batch(random.Random(1), held_out, 64, args.crop).to(self.device)
+        self.test_images, self.test_targets = images, self.teacher(images)
+        student = Student(args.widths, self.test_targets).train()
+        self.student = student.to(self.device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=args.lr)
+        self.groups: list[OwnPictures | None] = [None] * args.groups
+        self.step, self.minutes, self.log = 0, 0.0, []
+        self.checkpoint = args.output.with_suffix(".checkpoint.pt")
+        self.autocast = torch.autocast(
+            self.device.type, torch.bfloat16, not args.float32 and bfloat16_pays(self.device)
+        )
 
-    def save() -> None:
-        state = {"student": student.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save(state | {"step": step, "minutes": minutes, "log": log}, checkpoint)
+    def save(self) -> None:
+        state = {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state |= {"step": self.step, "minutes": self.minutes, "log": self.log}
+        torch.save(state, self.checkpoint)
 
-    student.train()
-    groups: list[OwnPictures | None] = [None] * args.groups
-    bar = tqdm(
-        total=args.minutes, initial=minutes, unit="min", bar_format="{l_bar}{bar}| {postfix}"
-    )
-    saved_at = minutes
-    autocast = torch.autocast(
-        device.type, torch.bfloat16, enabled=not args.float32 and bfloat16_pays(device)
-    )
-    try:
-        while minutes < args.minutes:
-            began, progress = time.monotonic(), minutes / args.minutes
-            if student.norms and progress > first_part:
-                student.fold()
-                optimizer = torch.optim.Adam(student.parameters(), lr=args.lr)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(args.lr, progress, first_part)
-            images = batch(varied_batch, half)
-            with autocast:
-                if not student.norms:  # an untrained student's pictures teach nothing
-                    i = step % args.groups
-                    if groups[i] is None or groups[i].life <= 0:
-                        groups[i] = OwnPictures(rng, student.net, batch(clean_batch, half))
-                    student.requires_grad_(False)
-                    own = groups[i].advance(student.net, steps=2)
-                    student.requires_grad_(True)
-                    images = torch.cat([images, own])
-                targets = teacher(images)
-                errors, sparse = student.errors(images, targets)
-            # The logarithm gives every layer a voice, however small its error already is; the
-            # clamp keeps one wild picture from drowning its batch.
-            loss = sum(e.clamp(max=20).mean().add(0.01).log() for e in errors.values())
-            loss = loss + 0.1 * sparse
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(student.parameters(), 5.0)
-            optimizer.step()
-            step += 1
-            minutes += min(time.monotonic() - began, 10) / 60  # a laptop asleep does not train
-            if step % 50 == 0:
-                student.eval()
-                with torch.no_grad(), autocast:
-                    test, _ = student.errors(test_images, test_targets)
-                    photo = {n: e.mean().item() for n, e in test.items()}
-                    mine = {n: e[half:].mean().item() for n, e in errors.items()}
-                student.train()
-                log.append({"step": step, "minutes": minutes, "photographs": photo, "own": mine})
-                bar.n = round(minutes, 1)
-                bar.set_postfix_str(
-                    f"{minutes:.0f} of {args.minutes:g} min, step {step}, error on photographs "
-                    + " ".join(f"{photo[n]:.2f}" for n in photo)
-                )
-            if minutes - saved_at > 3:
-                saved_at = minutes
-                save()
-    except KeyboardInterrupt:
-        print("\nstopped; go on with --resume")
-        return
-    finally:
-        bar.close()
-        save()
-    write(args, student, step, log)
+    def resume(self) -> None:
+        saved = torch.load(self.checkpoint, weights_only=True)
+        if not any(key.startswith("norms.") for key in saved["student"]):
+            self.begin_second_part()
+        self.student.load_state_dict(saved["student"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.minutes, self.log = saved["step"], saved["minutes"], saved["log"]
+        self.rng.seed(self.args.seed + self.step)
+
+    def begin_second_part(self) -> None:
+        self.student.fold()
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=self.args.lr)
+
+    def run(self) -> None:
+        """Train until the time is over; Ctrl-C leaves a checkpoint."""
+        saved_at = self.minutes
+        bar = tqdm(total=self.args.minutes, bar_format="{l_bar}{bar}| {postfix}")
+        try:
+            while self.minutes < self.args.minutes:
+                began, progress = time.monotonic(), self.minutes / self.args.minutes
+                if self.student.norms and progress > FIRST_PART:
+                    self.begin_second_part()
+                for group in self.optimizer.param_groups:
+                    group["lr"] = learning_rate(self.args.lr, progress)
+                errors = self.train_step()
+                self.step += 1
+                # A laptop that was asleep has not trained.
+                self.minutes += min(time.monotonic() - began, 10) / 60
+                if self.step % 50 == 0:
+                    bar.set_postfix_str(self.test(errors), refresh=False)
+                    bar.n = round(self.minutes, 1)
+                    bar.refresh()
+                if self.minutes - saved_at > 3:
+                    saved_at = self.minutes
+                    self.save()
+        finally:
+            bar.close()
+            self.save()
+
+    def train_step(self) -> dict[str, torch.Tensor]:
+        """Take one step; return the errors, photographs first, then the student's own pictures."""
+        images = self.batch(varied_batch)
+        with self.autocast:
+            if not self.student.norms:  # an untrained student's pictures teach nothing
+                images = torch.cat([images, self.own_pictures()])
+            errors, sparse = self.student.errors(images, self.teacher(images))
+        # The logarithm gives every layer a voice, however small its error already is; the clamp
+        # keeps one wild picture from drowning its batch.
+        loss = sum(e.clamp(max=20).mean().add(0.01).log() for e in errors.values())
+        self.optimizer.zero_grad()
+        (loss + 0.1 * sparse).backward()
+        nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
+        self.optimizer.step()
+        return errors
+
+    def batch(self, make: Callable) -> torch.Tensor:
+        """Return half a batch of photographs, or, one time in five, of drawings."""
+        source = self.drawings if self.drawings and self.rng.random() < 0.2 else self.photos
+        return make(self.rng, source, self.args.batch // 2, self.args.crop).to(self.device)
+
+    def own_pictures(self) -> torch.Tensor:
+        """Return the other half: pictures that are being made with the student as it is now."""
+        i, net = self.step % len(self.groups), self.student.net
+        if self.groups[i] is None or self.groups[i].life <= 0:
+            self.groups[i] = OwnPictures(self.rng, net, self.batch(clean_batch))
+        net.requires_grad_(False)
+        images = self.groups[i].advance(net, steps=2)
+        net.requires_grad_(True)
+        return images
+
+    @torch.no_grad()
+    def test(self, errors: dict[str, torch.Tensor]) -> str:
+        """Add a line to the log, and return it for people."""
+        self.student.eval()
+        with self.autocast:
+            test, _ = self.student.errors(self.test_images, self.test_targets)
+        self.student.train()
+        photo = {name: e.mean().item() for name, e in test.items()}
+        own = {name: e[self.args.batch // 2 :].mean().item() for name, e in errors.items()}
+        entry = {"step": self.step, "minutes": self.minutes, "photographs": photo, "own": own}
+        self.log.append(entry)
+        left, each = self.args.minutes - self.minutes, " ".join(f"{e:.2f}" for e in photo.values())
+        return f"step {self.step}, {left:.0f} min left, error on photographs {each}"
 
 
 def bfloat16_pays(device: torch.device) -> bool:
-    """Return whether a convolution in bfloat16 is faster here than in float32; many CPUs' is not."""
+    """Return whether convolutions are faster in bfloat16 here; on many CPUs they are slower."""
     images, seconds = torch.randn(8, 64, 80, 80, device=device), {}
     for kind in (torch.float32, torch.bfloat16):
         x, weight = images.to(kind), torch.randn(64, 64, 3, 3, device=device).to(kind)
@@ -451,16 +441,16 @@ def bfloat16_pays(device: torch.device) -> bool:
     return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
 
 
-def learning_rate(highest: float, progress: float, first_part: float) -> float:
+def learning_rate(highest: float, progress: float) -> float:
     """Return a cosine down to nothing in each of the two parts.
 
     The second one has no batch normalisation: it warms up and stays lower. At 0.3 times the
     highest rate instead of 0.12, and not warmed up, it undid half of the first part, and a
     seventh of relu4_1's filters died.
     """
-    if progress < first_part:
-        return highest * (0.1 + 0.9 * math.cos(math.pi / 2 * progress / first_part))
-    progress = (progress - first_part) / (1 - first_part)
+    if progress < FIRST_PART:
+        return highest * (0.1 + 0.9 * math.cos(math.pi / 2 * progress / FIRST_PART))
+    progress = (progress - FIRST_PART) / (1 - FIRST_PART)
     warm_up = min(1.0, 0.02 + progress / 0.04)
     return highest * 0.12 * warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
 
@@ -506,7 +496,6 @@ def write(args: argparse.Namespace, student: Student, step: int, log: list) -> N
         "teacher": args.teacher if args.teacher == "vgg19" else Path(args.teacher).name,
         "deep_teacher": args.deep_teacher.name if args.deep_teacher else "none",
         "photographs": args.photos.name,
-        "start": args.start.name if args.start else "none",
         "drawings": f"{args.drawings} of each kind of scripts/draw_images.py",
         "training": f"{step} steps of {args.batch} crops of {args.crop} px, {args.minutes:g} min",
         "log": json.dumps(log[-1:]),
@@ -546,12 +535,21 @@ def main() -> None:
     add("--crop", type=int, default=80, help="side of the training pictures, a multiple of 16")
     add("--groups", type=int, default=8, help="batches of own pictures under way at once")
     add("--drawings", type=int, default=0, help="seeds of each kind of drawing to train on")
-    add("--start", type=Path, help="a network made earlier; skips the first part")
     add("--lr", type=float, default=5e-3, help="highest learning rate")
     add("--seed", type=int, default=0)
     add("--float32", action="store_true", help="no bfloat16")
     add("--resume", action="store_true")
-    train(parser.parse_args())
+    args = parser.parse_args()
+    args.output.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after
+    training = Training(args)
+    if args.resume:
+        training.resume()
+    try:
+        training.run()
+    except KeyboardInterrupt:
+        print("\nstopped; go on with --resume")
+    else:
+        write(args, training.student, training.step, training.log)
 
 
 if __name__ == "__main__":

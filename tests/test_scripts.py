@@ -1,5 +1,6 @@
 """What is shipped can be made again with scripts/."""
 
+import json
 import os
 import subprocess
 import sys
@@ -68,20 +69,28 @@ def test_unknown_painting_is_refused():
     assert "night_sky" in done.stderr
 
 
-def test_training_makes_a_network_that_loads_and_resumes(tmp_path):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    rng = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for i in range(100):
         pixels = np.kron(rng.integers(0, 256, (12, 14, 3)), np.ones((10, 10, 1)))
-        Image.fromarray(pixels.astype(np.uint8)).save(photos / f"{i}.jpg")
-    teacher, weights, channels = tmp_path / "teacher.safetensors", {}, 3
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    path, weights, channels = tmp_path_factory.mktemp("teacher") / "teacher.safetensors", {}, 3
     generator = torch.Generator().manual_seed(0)
     for name in ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]:
         weights[f"{name}.weight"] = torch.randn(8, channels, 3, 3, generator=generator) / 5
         weights[f"{name}.bias"] = torch.zeros(8)
         channels = 8
-    safetensors.torch.save_file(weights, teacher)
+    safetensors.torch.save_file(weights, path)
+    return path
+
+
+def test_training_makes_a_network_that_loads_and_resumes(photos, teacher, tmp_path):
     output = tmp_path / "network" / "small.safetensors"
     options = ["--photos", photos, "--teacher", teacher, "--output", output, "--crop", 32]
     options += ["--batch", 4, "--groups", 2, "--widths", 4, 6, 8, 8, 8, "--minutes"]
@@ -98,6 +107,56 @@ def test_training_says_what_is_wrong_with_its_photographs(tmp_path):
     done = run("train_bundled_network.py", "--photos", tmp_path, "--teacher", "vgg19")
     assert done.returncode != 0
     assert "0 pictures" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        import evaluate_network
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    return evaluate_network
+
+
+def test_evaluation_prints_a_table_and_draws_contact_sheets(photos, teacher, tmp_path):
+    options = ["--teacher", teacher, "--photos", photos, "--size", 32, "--steps", 2]
+    options += ["--textures", "brick", "--transfers", "coffee+wave", "--output", tmp_path]
+    done = run("evaluate_network.py", "bundled", *options, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "evaluation.json").read_text())
+    assert list(results) == ["bundled", "teacher"]  # the yardstick
+    small, real = results["bundled"], results["teacher"]
+    assert real["prediction relu1_2"] < 1e-3  # itself; further on, pooling differs
+    assert 0.01 < small["prediction relu1_2"] < 1
+    for row in ("texture brick relu2_1", "transfer coffee+wave relu1_1", "sweep 0.1 likeness"):
+        assert row in small
+        assert f"| {row} | {small[row]:.2g} | {real[row]:.2g} |" in done.stdout
+    assert "likeness relu5_2" in small
+    assert "likeness relu5_2" not in real  # it has no such layer
+    for name in results:
+        sheet = Image.open(tmp_path / f"{name}.png")
+        assert sheet.width == 5 * (nst.load_image("chelsea", 32).shape[3] + 8)
+
+
+def test_evaluation_measures_what_it_says(evaluation, teacher):
+    noise = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    # White noise has equal power everywhere; the square is 1 wide, the circle's radius is 1/4.
+    assert evaluation.fine_grain(noise) == pytest.approx(1 - np.pi / 16, abs=0.02)
+    smooth = torch.linspace(0, 2 * np.pi, 128).sin().expand(1, 3, 128, 128)
+    assert evaluation.fine_grain(smooth) < 1e-3
+    assert evaluation.likeness(smooth, smooth) == pytest.approx(1)
+    assert evaluation.likeness(smooth, 1 - smooth) == pytest.approx(-1)
+    judge = evaluation.Judge(str(teacher))
+    assert judge.gram_errors(smooth, smooth) == [0, 0, 0]
+    # ||G - A||^2 / ||A||^2 by a loop over filters and positions.
+    maps = [judge.net(i, ["relu2_1"])["relu2_1"][0].flatten(1).numpy() for i in (noise, smooth)]
+    grams = []
+    for f in maps:
+        gram = np.array([[sum(a * b for a, b in zip(i, j, strict=True)) for j in f] for i in f])
+        grams.append(gram / f.shape[1])
+    expected = ((grams[0] - grams[1]) ** 2).sum() / (grams[1] ** 2).sum()
+    assert judge.gram_errors(noise, smooth)[1] == pytest.approx(expected, rel=1e-3)
 
 
 def test_run_notebook_names_a_missing_notebook():
