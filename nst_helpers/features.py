@@ -31,6 +31,10 @@ class Features(nn.Module):
         gives slightly more appealing pictures than VGG's own max pooling.
     name : str
         What to call it in messages.
+    content_scale : float
+        Where the network's axis of alpha/beta sits: ``StyleTransferLoss`` multiplies the content
+        loss by it, so that the lecture's 1e-4 to 1e-1 mean the same on a network whose deep
+        layers answer more weakly. 1 for VGG; the bundled network's file names its own.
 
     Attributes
     ----------
@@ -40,12 +44,16 @@ class Features(nn.Module):
     """
 
     def __init__(
-        self, weights: dict[str, torch.Tensor], pooling: str = "avg", name: str = "network"
+        self,
+        weights: dict[str, torch.Tensor],
+        pooling: str = "avg",
+        name: str = "network",
+        content_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if pooling not in ("avg", "max"):
             raise ValueError(f"pooling must be 'avg' or 'max'; got {pooling!r}")
-        self.pooling, self.name = pooling, name
+        self.pooling, self.name, self.content_scale = pooling, name, content_scale
         self.convolutions = nn.ModuleDict()
         for key, weight in weights.items():
             if key.endswith(".weight"):
@@ -158,7 +166,8 @@ def load_network(
     Features
     """
     weights, metadata = load_weights(source)
-    net = Features(weights, pooling, metadata["name"]).to(device or best_device())
+    scale = float(metadata.get("content_scale", 1))
+    net = Features(weights, pooling, metadata["name"], scale).to(device or best_device())
     if normalise and not metadata.get("normalised", "").startswith(pooling):
         net = normalise_on_samples(net)
     return net
@@ -204,7 +213,7 @@ def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Feat
         weights[f"{name}.weight"] = weight.float()
         weights[f"{name}.bias"] = (conv.bias.double() / mean).float()
         before = mean
-    return Features(weights, net.pooling, net.name).to(net.device)
+    return Features(weights, net.pooling, net.name, net.content_scale).to(net.device)
 
 
 def normalise_on_samples(net: Features) -> Features:

@@ -17,6 +17,9 @@ lecture       mean (F - P)^2             mean (G - A)^2 / (N M),         the lec
 ============  =========================  ==============================  ========================
 
 Each image of a batch is kept apart: the losses are (B,) tensors.
+
+``StyleTransferLoss`` multiplies the normalised content loss by the network's ``content_scale``, 1
+for VGG, so that the same alpha/beta gives much the same picture on every network.
 """
 
 from __future__ import annotations
@@ -248,6 +251,8 @@ class StyleTransferLoss(nn.Module):
             )
         self.net, self.convention = net, convention
         self.alpha, self.beta, self.tv_weight = alpha, beta, tv_weight
+        # The paper's and the lecture's losses are left as they are written.
+        self._content_scale = net.content_scale if convention == "normalised" else 1.0
         # Buffers, so that .to(device) moves them along.
         with torch.no_grad():
             if self.content_layers:
@@ -285,7 +290,7 @@ class StyleTransferLoss(nn.Module):
         content = style = tv = zero
         for name in self.content_layers:
             loss = content_loss(maps[name], self.get_buffer(f"content_{name}"), self.convention)
-            content = content + loss / len(self.content_layers)
+            content = content + self._content_scale * loss / len(self.content_layers)
         for name in self.style_layers:
             loss = style_loss(maps[name], self.get_buffer(f"style_{name}"), self.convention)
             style = style + self.style_layer_weights[name] * loss

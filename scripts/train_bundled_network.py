@@ -493,6 +493,7 @@ def write(args: argparse.Namespace, student: Student, step: int, log: list) -> N
         "layout": f"VGG-19 ({'-'.join(map(str, LAYOUT))} convolutions), average pooling",
         "widths": "-".join(str(conv.out_channels) for conv in net.convolutions.values()),
         "normalised": "avg pooling: each filter's mean activation is 1 over the sample pictures",
+        "content_scale": f"{args.content_scale:g}",
         "teacher": args.teacher if args.teacher == "vgg19" else Path(args.teacher).name,
         "deep_teacher": args.deep_teacher.name if args.deep_teacher else "none",
         "photographs": args.photos.name,
@@ -535,6 +536,7 @@ def main() -> None:
     add("--crop", type=int, default=80, help="side of the training pictures, a multiple of 16")
     add("--groups", type=int, default=8, help="batches of own pictures under way at once")
     add("--drawings", type=int, default=0, help="seeds of each kind of drawing to train on")
+    add("--content-scale", type=float, default=10.0, help="to be set by looking at the sweep")
     add("--lr", type=float, default=5e-3, help="highest learning rate")
     add("--seed", type=int, default=0)
     add("--float32", action="store_true", help="no bfloat16")

@@ -13,6 +13,8 @@ from nst_helpers import (
     StyleTransferLoss,
     content_loss,
     gram_matrix,
+    noise_like,
+    normalise_activations,
     style_loss,
     total_variation,
 )
@@ -625,3 +627,29 @@ def test_the_memory_estimate_is_of_the_right_size(monkeypatch, net):
         StyleTransferLoss(net, style=huge)
     estimate = float(re.search(r"about ([\d.]+) GB", str(caught.value))[1]) * 2**30 / 10000**2
     assert held < estimate < 8 * held
+
+
+@pytest.mark.parametrize(
+    ("convention", "factor"), [("normalised", 7.0), ("paper", 1.0), ("lecture", 1.0)]
+)
+def test_content_scale_moves_the_axis_of_the_normalised_losses(
+    net, content, style, convention, factor
+):
+    scaled = normalise_activations(
+        Features(dict(named_weights(net)), net.pooling, content_scale=7.0), [content]
+    )
+    plain = Features(dict(named_weights(scaled)), net.pooling)
+    picture = noise_like(content)
+    one, other = (
+        StyleTransferLoss(n, content, style, alpha=0.01, convention=convention)(picture)
+        for n in (plain, scaled)
+    )
+    torch.testing.assert_close(other.content, factor * one.content)
+    torch.testing.assert_close(other.style, one.style)
+    torch.testing.assert_close(other.total, 0.01 * other.content + other.style)
+
+
+def named_weights(net):
+    for name, conv in net.convolutions.items():
+        yield f"{name}.weight", conv.weight
+        yield f"{name}.bias", conv.bias

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from conftest import NAMES, make_weights, torchvision_keys
 
-from nst_helpers import layer_names, load_weights, weights
+from nst_helpers import layer_names, load_network, load_weights, weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = (2, 3, 2, 3, 2)
@@ -529,3 +529,11 @@ def test_importing_the_package_does_not_import_torchvision():
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("scale", [None, "7.5"])
+def test_a_file_may_say_where_its_axis_of_alpha_beta_sits(tmp_path, scale):
+    path = tmp_path / "net.safetensors"
+    weights = {"conv1_1.weight": torch.rand(4, 3, 3, 3), "conv1_1.bias": torch.zeros(4)}
+    safetensors.torch.save_file(weights, path, None if scale is None else {"content_scale": scale})
+    assert load_network(path).content_scale == float(scale or 1)
