@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import statistics
 import sys
@@ -82,7 +81,9 @@ def fine_grain(image: torch.Tensor) -> float:
 # --- the parts of the table ---------------------------------------------------------------------
 
 
-def predictions(net: nst.Features, judge: Judge, known: torch.Tensor, new: torch.Tensor) -> Part:
+def predictions(
+    net: nst.Features, judge: Judge, known: torch.Tensor, new: torch.Tensor
+) -> dict[str, float]:
     """Fit the maps on ``known`` photographs, judge them on ``new`` ones."""
     numbers = {}
     for layer in (n for n in judge.net.layers if n.startswith("relu") and n in net.layers):
@@ -92,7 +93,7 @@ def predictions(net: nst.Features, judge: Judge, known: torch.Tensor, new: torch
             x, y = (n(new, [layer])[layer].movedim(1, -1).flatten(0, 2) for n in (net, judge.net))
             error = (x @ weight + bias - y).square().mean() / (y - y.mean(0)).square().mean()
         numbers[f"prediction {layer}"] = error.item()
-    return numbers, {}
+    return numbers
 
 
 def textures(net: nst.Features, judge: Judge, args: argparse.Namespace, run: Callable) -> Part:
@@ -198,38 +199,44 @@ PARTS = {f.__name__: f for f in (textures, transfers, reconstructions, sweep)}
 # --- all together -------------------------------------------------------------------------------
 
 
-def evaluate(name: str, net: nst.Features, judge: Judge, args: argparse.Namespace) -> Part:
-    """Return all numbers and all pictures of one network, but for its speed."""
-    numbers, pictures = {}, {}
+def evaluate(
+    name: str, net: nst.Features, judge: Judge, args: argparse.Namespace
+) -> tuple[dict[str, float], list[dict[str, torch.Tensor]]]:
+    """Return all numbers of one network but its speed, and the pictures of each part."""
+    numbers, rows = {}, []
     if args.photos:
         known, new = args.crops
-        numbers |= predictions(net, judge, known, new)[0]
+        numbers |= predictions(net, judge, known, new)
     with tqdm(desc=name, unit="evaluation") as bar:
 
         def run(loss: nst.StyleTransferLoss, start: torch.Tensor) -> torch.Tensor:
-            return nst.optimize(
-                loss, start, steps=args.steps, callback=lambda p: bar.update()
-            ).image
+            options = {"steps": args.steps, "range_weight": args.range_weight}
+            return nst.optimize(loss, start, callback=lambda p: bar.update(), **options).image
 
         for part in args.parts:
-            more = PARTS[part](net, judge, args, run)
-            numbers |= more[0]
-            pictures |= more[1]
-    return numbers, pictures
+            more, pictures = PARTS[part](net, judge, args, run)
+            numbers |= more
+            rows.append(pictures)
+    return numbers, rows
 
 
-def contact_sheet(title: str, pictures: dict[str, torch.Tensor], columns: int = 5) -> Image.Image:
+def contact_sheet(title: str, rows: list[dict[str, torch.Tensor]]) -> Image.Image:
     """Paste all pictures beside each other, pixel for pixel."""
-    font, tiles = ImageFont.load_default(16), [nst.to_pil(p) for p in pictures.values()]
-    width, height = max(t.width for t in tiles) + 8, max(t.height for t in tiles) + 32
-    rows = math.ceil(len(tiles) / columns)
-    sheet = Image.new("RGB", (columns * width, rows * height + 32), "white")
+    font = ImageFont.load_default(16)
+    tiles = [[(name, nst.to_pil(p)) for name, p in row.items()] for row in rows]
+    width = max(sum(tile.width + 8 for _, tile in row) for row in tiles)
+    height = sum(max(tile.height for _, tile in row) + 32 for row in tiles)
+    sheet = Image.new("RGB", (width, height + 32), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((4, 6), title, "black", font)
-    for i, (name, tile) in enumerate(zip(pictures, tiles, strict=True)):
-        x, y = i % columns * width + 4, i // columns * height + 32
-        draw.text((x, y + 6), name, "black", font)
-        sheet.paste(tile, (x, y + 28))
+    y = 32
+    for row in tiles:
+        x = 4
+        for name, tile in row:
+            draw.text((x, y + 6), name, "black", font)
+            sheet.paste(tile, (x, y + 28))
+            x += tile.width + 8
+        y += max(tile.height for _, tile in row) + 32
     return sheet
 
 
@@ -260,6 +267,7 @@ def main() -> None:
     add("--content", default="chelsea", help="photograph to reconstruct")
     add("--sweep", default="chelsea+night_sky")
     add("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="which pictures to make")
+    add("--range-weight", type=float, default=3.0, help="as for nst_helpers.optimize; 0 lets go")
     add("--seed", type=int, default=0)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -273,11 +281,11 @@ def main() -> None:
     nets = {Path(name).stem: nst.load_network(name) for name in dict.fromkeys(names)}
     results = speed(nets, args.size)
     for name, net in nets.items():
-        numbers, pictures = evaluate(name, net, judge, args)
+        numbers, rows = evaluate(name, net, judge, args)
         results[name] = numbers | results[name]
-        if pictures:
+        if rows:
             what = f"{name}: {args.size} px, {args.steps} evaluations each"
-            contact_sheet(what, pictures).save(args.output / f"{name}.png")
+            contact_sheet(what, rows).save(args.output / f"{name}.png")
     (args.output / "evaluation.json").write_text(json.dumps(results, indent=1))
     print(table(results))
     print(f"\ncontact sheets: {args.output}")

@@ -41,7 +41,6 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from nst_helpers.features import Features, normalise_on_samples
-from nst_helpers.images import load_image, sample_images
 from nst_helpers.losses import gram_matrix
 from nst_helpers.weights import LAYOUT, layer_names, load_weights
 
@@ -455,36 +454,10 @@ def learning_rate(highest: float, progress: float) -> float:
     return highest * 0.12 * warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
 
 
-@torch.no_grad()
-def without_rare_filters(net: Features, most: float = 6.0) -> Features:
-    """Leave out the filters whose root mean square is over ``most`` times their mean activation.
-
-    They fire at a few places only. Scaled to a mean of 1 they are so strong there that the
-    optimiser serves them alone: with the 26 of relu5_1 left in, textures had spots of noise, and
-    the real network's Gram matrices were missed by ten times as much.
-    """
-    layers = [name.replace("conv", "relu") for name in net.convolutions]
-    sums = {name: torch.zeros(2, 1) for name in layers}
-    for path in sample_images().values():
-        for name, maps in net(load_image(path, 160), layers).items():
-            moments = torch.stack([maps.mean((0, 2, 3)), maps.square().mean((0, 2, 3))])
-            sums[name] = sums[name] + moments / len(sample_images())
-    weights, inputs = {}, torch.ones(3, dtype=torch.bool)
-    for name, conv in net.convolutions.items():
-        mean, square = sums[name.replace("conv", "relu")]
-        keep = (square.sqrt() <= most * mean) & (mean > 0)
-        if not keep.any():
-            raise SystemExit(f"all filters of {name} are dead or rare: train longer")
-        weights[f"{name}.weight"] = conv.weight[keep][:, inputs]
-        weights[f"{name}.bias"] = conv.bias[keep]
-        inputs = keep
-    return Features(weights, net.pooling, net.name)
-
-
 def write(args: argparse.Namespace, student: Student, step: int, log: list) -> None:
     """Write the normalised student, its metadata and the picture of its training."""
     student.fold()  # if it was stopped before its second part
-    net = normalise_on_samples(without_rare_filters(student.net.cpu()))
+    net = normalise_on_samples(student.net.cpu())
     weights = {}
     for name, conv in net.convolutions.items():
         weights[f"{name}.weight"] = conv.weight.half().contiguous()

@@ -99,7 +99,7 @@ def test_training_makes_a_network_that_loads_and_resumes(photos, teacher, tmp_pa
         assert done.returncode == 0, done.stderr
     net = nst.load_network(output)
     maps = net(torch.rand(1, 3, 32, 32), ["relu5_1"])["relu5_1"]
-    assert 1 <= maps.shape[1] <= 8  # without those that hardly ever fire
+    assert maps.shape[1] == 8
     assert maps.shape[2:] == (2, 2)
 
 
@@ -136,7 +136,7 @@ def test_evaluation_prints_a_table_and_draws_contact_sheets(photos, teacher, tmp
     assert "likeness relu5_2" not in real  # it has no such layer
     for name in results:
         sheet = Image.open(tmp_path / f"{name}.png")
-        assert sheet.width == 5 * (nst.load_image("chelsea", 32).shape[3] + 8)
+        assert sheet.width >= 4 * (nst.load_image("chelsea", 32).shape[3] + 8)  # the sweep
 
 
 def test_evaluation_measures_what_it_says(evaluation, teacher):
