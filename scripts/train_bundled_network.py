@@ -248,7 +248,7 @@ class Student(nn.Module):
         return errors, sparse
 
 
-def sparseness(maps: torch.Tensor, most: float = 4.0) -> torch.Tensor:
+def sparseness(maps: torch.Tensor, most: float = 3.0) -> torch.Tensor:
     """Return how far the filters' root mean squares are over ``most`` times their means.
 
     A filter that fires at a few places only is so strong there, once it is scaled to a mean of 1,
@@ -257,7 +257,7 @@ def sparseness(maps: torch.Tensor, most: float = 4.0) -> torch.Tensor:
     """
     mean, square = maps.float().mean((0, 2, 3)), maps.float().square().mean((0, 2, 3))
     ratio = (square + 1e-8) / (mean.square() + 1e-8)
-    return (ratio.log() - 2 * math.log(most)).clamp_min(0).mean()
+    return (ratio.log() - 2 * math.log(most)).clamp_min(0).sum()
 
 
 # --- the student's own pictures -----------------------------------------------------------------
@@ -490,7 +490,7 @@ def draw_log(log: list, path: Path) -> None:
         axes.set(xlabel="minutes", title={"own": "its own pictures"}.get(key, "held-out " + key))
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("error / variance of the teacher's features")
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=110)
 
 
