@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import nst_helpers as nst
 
 PAIRS = (("chelsea", "night_sky"), ("coffee", "bojagi"), ("astronaut", "stained_glass"))
-ALPHA = 3e-3
+ALPHA = 3e-4
 HEIGHT, WIDTH, GAP = 320, 440, 8  # of a result, and the white between pictures
 
 
