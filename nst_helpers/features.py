@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 
@@ -166,11 +167,22 @@ def load_network(
     Features
     """
     weights, metadata = load_weights(source)
-    scale = float(metadata.get("content_scale", 1))
-    net = Features(weights, pooling, metadata["name"], scale).to(device or best_device())
+    net = Features(weights, pooling, metadata["name"], _content_scale(metadata))
+    net = net.to(device or best_device())
     if normalise and not metadata.get("normalised", "").startswith(pooling):
         net = normalise_on_samples(net)
     return net
+
+
+def _content_scale(metadata: dict) -> float:
+    value = metadata.get("content_scale", "1")
+    try:
+        scale = float(value)
+    except ValueError:
+        scale = math.nan
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"{metadata['name']}: content_scale must be a number > 0; got {value!r}")
+    return scale
 
 
 def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Features:

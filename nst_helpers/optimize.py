@@ -222,13 +222,13 @@ class _Run:
             if self.steepness is not None:  # going on, where the slope is small by now
                 slope = self.steepness * total.detach().abs()
             self.pull = self.range_weight * slope
-            self.first_slope = slope.item()
+            self.slope = slope.item()
         # Not in the papers: a picture that is best only before it is clipped is not the best one.
         outside = self.pixels.detach() - self.pixels.detach().clamp(0, 1)
         objective = total.detach() + self.pull / 2 * outside.square().sum()
         if objective < self.lowest:
             self.best, self.lowest = self.pixels.detach().clone(), objective.item()
-            self.steepness = self.first_slope / max(abs(values["total"]), 1e-30)
+            self.steepness = self.slope / max(abs(values["total"]), 1e-30)
         self.pixels.grad.add_(self.pull * outside).mul_(self.unit)
         if step in self.wanted:
             self.snapshots[step] = self.pixels.detach().clamp(0, 1).cpu()

@@ -250,6 +250,19 @@ def table(results: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def check(args: argparse.Namespace) -> None:
+    """Raise ValueError or FileNotFoundError for what would fail only after minutes of work."""
+    if args.steps < 1:
+        raise ValueError(f"--steps must be 1 or more; got {args.steps}")
+    names = [args.content, *args.textures]
+    for pair in [args.sweep, *args.transfers]:
+        if pair.count("+") != 1:
+            raise ValueError(f"expected content+style, such as coffee+wave; got {pair!r}")
+        names += pair.split("+")
+    for name in names:
+        nst.load_image(name, args.size)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -270,15 +283,21 @@ def main() -> None:
     add("--range-weight", type=float, default=3.0, help="as for nst_helpers.optimize; 0 lets go")
     add("--seed", type=int, default=0)
     args = parser.parse_args()
+    try:  # before the work, not after
+        check(args)
+        judge = Judge(args.teacher)
+        names = args.networks if args.no_yardstick else [*args.networks, args.teacher]
+        nets = {Path(name).stem: nst.load_network(name) for name in dict.fromkeys(names)}
+        if len(nets) < len(set(names)):
+            raise ValueError(f"two of the networks would have one name: {', '.join(names)}")
+    except (ValueError, OSError, ImportError) as error:
+        parser.error(str(error))
     args.output.mkdir(parents=True, exist_ok=True)
-    judge = Judge(args.teacher)
     if args.photos:
         held_out, photos = split_photos(read_photos(args.photos), random.Random(args.seed))
         rng = random.Random(1)
         crops = clean_batch(rng, photos, 96, 80), clean_batch(rng, held_out, 64, 80)
         args.crops = [c.to(judge.net.device) for c in crops]
-    names = args.networks if args.no_yardstick else [*args.networks, args.teacher]
-    nets = {Path(name).stem: nst.load_network(name) for name in dict.fromkeys(names)}
     results = speed(nets, args.size)
     for name, net in nets.items():
         numbers, rows = evaluate(name, net, judge, args)
@@ -286,7 +305,7 @@ def main() -> None:
         if rows:
             what = f"{name}: {args.size} px, {args.steps} evaluations each"
             contact_sheet(what, rows).save(args.output / f"{name}.png")
-    (args.output / "evaluation.json").write_text(json.dumps(results, indent=1))
+        (args.output / "evaluation.json").write_text(json.dumps(results, indent=1))
     print(table(results))
     print(f"\ncontact sheets: {args.output}")
 

@@ -1,5 +1,6 @@
 """What is shipped can be made again with scripts/."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -24,14 +25,17 @@ def run(script, *arguments, **environment):
     return subprocess.run(words, capture_output=True, text=True, env=env, timeout=300)
 
 
-@pytest.fixture(scope="module")
-def painters():
+def import_script(name):
     sys.path.insert(0, str(SCRIPTS))
     try:
-        from draw_images import PAINTERS
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(SCRIPTS))
-    return PAINTERS
+
+
+@pytest.fixture(scope="module")
+def painters():
+    return import_script("draw_images").PAINTERS
 
 
 @pytest.mark.parametrize(
@@ -111,12 +115,7 @@ def test_training_says_what_is_wrong_with_its_photographs(tmp_path):
 
 @pytest.fixture(scope="module")
 def evaluation():
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        import evaluate_network
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    return evaluate_network
+    return import_script("evaluate_network")
 
 
 def test_evaluation_prints_a_table_and_draws_contact_sheets(photos, teacher, tmp_path):
@@ -137,6 +136,23 @@ def test_evaluation_prints_a_table_and_draws_contact_sheets(photos, teacher, tmp
     for name in results:
         sheet = Image.open(tmp_path / f"{name}.png")
         assert sheet.width >= 4 * (nst.load_image("chelsea", 32).shape[3] + 8)  # the sweep
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--textures", "brick", "nowhere.jpg"], "nowhere.jpg"),
+        (["--transfers", "coffee"], "coffee"),
+        (["--sweep", "coffee+wave+brick"], "coffee+wave+brick"),
+        (["--content", "nobody.png"], "nobody.png"),
+        (["--steps", "0"], "0"),
+    ],
+)
+def test_evaluation_refuses_before_the_work(teacher, tmp_path, options, named):
+    done = run("evaluate_network.py", "--teacher", teacher, "--output", tmp_path, *options)
+    assert done.returncode == 2
+    assert named in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluation_measures_what_it_says(evaluation, teacher):

@@ -537,3 +537,12 @@ def test_a_file_may_say_where_its_axis_of_alpha_beta_sits(tmp_path, scale):
     weights = {"conv1_1.weight": torch.rand(4, 3, 3, 3), "conv1_1.bias": torch.zeros(4)}
     safetensors.torch.save_file(weights, path, None if scale is None else {"content_scale": scale})
     assert load_network(path).content_scale == float(scale or 1)
+
+
+@pytest.mark.parametrize("scale", ["ten", "nan", "inf", "0", "-1"])
+def test_a_content_scale_that_makes_no_sense(tmp_path, scale):
+    path = tmp_path / "net.safetensors"
+    weights = {"conv1_1.weight": torch.rand(4, 3, 3, 3), "conv1_1.bias": torch.zeros(4)}
+    safetensors.torch.save_file(weights, path, {"content_scale": scale})
+    with pytest.raises(ValueError, match=rf"net.safetensors.*content_scale.*'{scale}'"):
+        load_network(path)
