@@ -7,12 +7,20 @@
 >>> nst.save_image(result.image, "out.png")
 """
 
-from nst_helpers.devices import available_memory, best_device, describe_device
+from nst_helpers.budget import budget
+from nst_helpers.devices import (
+    available_memory,
+    best_device,
+    best_precision,
+    check_memory,
+    describe_device,
+)
 from nst_helpers.features import Features, load_network, normalise_activations
 from nst_helpers.images import (
     check_output,
     load_image,
     noise_like,
+    resize_image,
     sample_images,
     save_image,
     to_image,
@@ -28,7 +36,8 @@ from nst_helpers.losses import (
     style_loss,
     total_variation,
 )
-from nst_helpers.optimize import Progress, Result, optimize
+from nst_helpers.optimize import Progress, Result, estimate_memory, optimize
+from nst_helpers.optimizers import LBFGS
 from nst_helpers.plots import (
     LiveView,
     figure_to_image,
@@ -41,6 +50,7 @@ from nst_helpers.weights import layer_names, load_weights
 
 __all__ = [
     "CONTENT_LAYERS",
+    "LBFGS",
     "STYLE_LAYERS",
     "Features",
     "LiveView",
@@ -51,9 +61,13 @@ __all__ = [
     "alpha_beta_sweep",
     "available_memory",
     "best_device",
+    "best_precision",
+    "budget",
+    "check_memory",
     "check_output",
     "content_loss",
     "describe_device",
+    "estimate_memory",
     "figure_to_image",
     "figures_as_jpeg",
     "gram_matrix",
@@ -65,6 +79,7 @@ __all__ = [
     "normalise_activations",
     "optimize",
     "plot_history",
+    "resize_image",
     "sample_images",
     "save_image",
     "show_images",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from nst_helpers.devices import best_device
+from nst_helpers.devices import PRECISIONS, best_device, best_precision
 from nst_helpers.images import load_image, sample_images
 from nst_helpers.weights import load_weights
 
@@ -60,18 +61,40 @@ class Features(nn.Module):
             if key.endswith(".weight"):
                 conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
                 conv.load_state_dict({"weight": weight, "bias": weights[key[:-6] + "bias"]})
-                self.convolutions[key[:-7]] = conv
+                # Channels last: on a CPU 1.3 times as fast in float32, 1.2 in bfloat16.
+                self.convolutions[key[:-7]] = conv.to(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.layers = tuple(_with_relu_and_pool(self.convolutions))
-        self.eval().requires_grad_(False)
+        self.eval().requires_grad_(False).to_precision("float32")
+
+    def to_precision(self, precision: str) -> Features:
+        """Compute in these numbers from now on, and return this network.
+
+        Parameters
+        ----------
+        precision : {"float32", "bfloat16"}
+            Sums within a convolution, Gram matrices and losses are float32 in both.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+        self.precision = precision
+        self.convolutions.to(PRECISIONS[precision])
+        return self
 
     @property
     def device(self) -> torch.device:
         """Where the network lives."""
         return self.mean.device
 
-    def forward(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
+    def forward(
+        self,
+        images: torch.Tensor,
+        layers: Iterable[str],
+        *,
+        then: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
+        low_memory: bool = False,
+    ) -> dict[str, torch.Tensor]:
         """Return the named layers' feature maps; nothing deeper is computed.
 
         Parameters
@@ -80,11 +103,18 @@ class Features(nn.Module):
             (B, 3, H, W) RGB in [0, 1]; ImageNet's mean and standard deviation are applied here.
         layers : iterable of str
             Names out of ``self.layers``.
+        then : callable, optional
+            Called with a layer's name and its maps as the network computed them, in its own
+            precision and channels last; what it returns is returned instead of the maps.
+        low_memory : bool
+            Keep only what goes from block to block, and compute each block again on the way back:
+            a third more time, much less memory. What ``then`` does is part of its block.
 
         Returns
         -------
         dict of str to torch.Tensor
-            ``{"relu4_2": (B, N, H/8, W/8), ...}``: sides are halved, rounding down, by each pool.
+            ``{"relu4_2": (B, N, H/8, W/8), ...}``, float32: sides are halved, rounding down, by
+            each pool.
 
         Raises
         ------
@@ -93,21 +123,45 @@ class Features(nn.Module):
         """
         wanted = set(layers)
         self.check(wanted, images.shape)
+        then = then or (lambda _, maps: maps.float().contiguous())
         found, x = {}, (images - self.mean) / self.std
-        for layer in self.layers:
-            if len(found) == len(wanted):
-                break
+        x = x.to(PRECISIONS[self.precision], memory_format=torch.channels_last)
+        for block in self._blocks(wanted):
+            if low_memory:
+                x, answers = checkpoint(
+                    self._run, block, x, wanted, then, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                x, answers = self._run(block, x, wanted, then)
+            found.update(answers)
+        return found
+
+    def _blocks(self, wanted: set[str]) -> Iterable[list[str]]:
+        """Yield the layers to compute, block by block, each with its pool, to the last wanted."""
+        block = []
+        last = max((self.layers.index(layer) for layer in wanted), default=-1)
+        for layer in self.layers[: last + 1]:
+            block.append(layer)
+            if layer.startswith("pool") or layer == self.layers[last]:
+                yield block
+                block = []
+
+    def _run(
+        self, block: list[str], x: torch.Tensor, wanted: set[str], then: Callable
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        found = {}
+        for layer in block:
             if layer.startswith("conv"):
                 x = self.convolutions[layer](x)
             elif layer.startswith("relu"):
-                # Never in place: torchvision's VGG overwrites convB_I with reluB_I, so that code
-                # that collects "conv4_2" from it really gets relu4_2.
-                x = F.relu(x)
+                # In place saves memory, but torchvision's VGG overwrites convB_I with reluB_I by
+                # it, so that code that collects "conv4_2" from it really gets relu4_2.
+                x = F.relu(x, inplace=layer.replace("relu", "conv") not in wanted)
             else:
                 x = F.avg_pool2d(x, 2) if self.pooling == "avg" else F.max_pool2d(x, 2)
             if layer in wanted:
-                found[layer] = x
-        return found
+                found[layer] = then(layer, x)
+        return x, found
 
     def check(self, layers: Iterable[str], shape: Iterable[int]) -> None:
         """Raise ValueError unless images of ``shape`` (B, 3, H, W) have all these layers."""
@@ -126,17 +180,26 @@ class Features(nn.Module):
                     f"{layer}: each side must be at least {least}"
                 )
 
-    def values_per_pixel(self, layers: Iterable[str]) -> float:
-        """Return how many activations are computed per pixel to reach ``layers``."""
-        wanted, count = set(layers), 3.0
-        for layer in self.layers:
-            if not wanted:
-                break
-            wanted.discard(layer)
-            if not layer.startswith("pool"):
-                conv = self.convolutions[layer.replace("relu", "conv")]
-                count += conv.out_channels / 4 ** _pools_before(layer)
-        return count
+    def values_per_pixel(self, layers: Iterable[str]) -> dict[str, float]:
+        """Return how many values per pixel are held for the way back, to reach ``layers``.
+
+        Parameters
+        ----------
+        layers : iterable of str
+
+        Returns
+        -------
+        dict of str to float
+            For each rectification and pool that is computed: N / 4^pools.
+        """
+        values, channels = {}, 3
+        for block in self._blocks(set(layers)):
+            for layer in block:
+                if layer.startswith("conv"):
+                    channels = self.convolutions[layer].out_channels
+                else:
+                    values[layer] = channels / 4 ** _pools_before(layer)
+        return values
 
 
 def load_network(
@@ -145,6 +208,7 @@ def load_network(
     pooling: str = "avg",
     normalise: bool = True,
     device: torch.device | str | None = None,
+    precision: str = "auto",
 ) -> Features:
     """Return a network that is ready to look at images.
 
@@ -161,17 +225,21 @@ def load_network(
         every layer and every network. The bundled network's file is normalised already.
     device : optional
         Where to put it; the fastest device by default.
+    precision : {"auto", "float32", "bfloat16"}
+        In which numbers it computes; "auto" is the fastest here that does not change the picture,
+        see ``best_precision``.
 
     Returns
     -------
     Features
     """
+    device = device or best_device()
+    precision = best_precision(device) if precision == "auto" else precision
     weights, metadata = load_weights(source)
-    net = Features(weights, pooling, metadata["name"], _content_scale(metadata))
-    net = net.to(device or best_device())
+    net = Features(weights, pooling, metadata["name"], _content_scale(metadata)).to(device)
     if normalise and not metadata.get("normalised", "").startswith(pooling):
         net = normalise_on_samples(net)
-    return net
+    return net.to_precision(precision)
 
 
 def _content_scale(metadata: dict) -> float:
@@ -225,7 +293,8 @@ def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Feat
         weights[f"{name}.weight"] = weight.float()
         weights[f"{name}.bias"] = (conv.bias.double() / mean).float()
         before = mean
-    return Features(weights, net.pooling, net.name, net.content_scale).to(net.device)
+    normalised = Features(weights, net.pooling, net.name, net.content_scale)
+    return normalised.to(net.device).to_precision(net.precision)
 
 
 def normalise_on_samples(net: Features) -> Features:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 __all__ = [
     "check_output",
     "load_image",
     "noise_like",
+    "resize_image",
     "sample_images",
     "save_image",
     "to_image",
@@ -96,6 +98,29 @@ def load_image(source: str | os.PathLike, size: int | None = None) -> torch.Tens
     if orientation is not None:
         picture = picture.transpose(orientation)
     return to_image(picture)
+
+
+def resize_image(image: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return the image, smaller or larger by a factor; with a factor of 1, the same image.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (B, 3, H, W).
+    scale : float
+        Of both sides, which are rounded and stay at least 1.
+
+    Returns
+    -------
+    torch.Tensor
+        Bicubic, with what would alias taken out first. Values may pass [0, 1] a little.
+    """
+    if not scale > 0:
+        raise ValueError(f"scale must be a number > 0; got {scale!r}")
+    size = [max(1, round(side * scale)) for side in image.shape[2:]]
+    if size == list(image.shape[2:]):
+        return image
+    return F.interpolate(image, size, mode="bicubic", antialias=True)
 
 
 def to_image(picture: Image.Image | np.ndarray) -> torch.Tensor:

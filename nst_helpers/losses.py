@@ -25,14 +25,15 @@ for VGG, so that the same alpha/beta gives much the same picture on every networ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from nst_helpers.devices import available_memory
+from nst_helpers.devices import check_memory
 from nst_helpers.features import Features
+from nst_helpers.images import resize_image
 
 __all__ = [
     "CONTENT_LAYERS",
@@ -70,11 +71,9 @@ def gram_matrix(features: torch.Tensor, normalise: bool = True) -> torch.Tensor:
     """
     if features.dim() != 4:
         raise ValueError(f"expected feature maps (B, N, H, W); got shape {tuple(features.shape)}")
-    unrolled = features.flatten(2)  # (B, N, M)
-    positions = unrolled.shape[2]
-    if normalise:  # before the product, so that half precision does not overflow
-        unrolled = unrolled / positions**0.5
-    return unrolled @ unrolled.mT
+    unrolled = _exact(features).flatten(2)  # (B, N, M)
+    gram = unrolled @ unrolled.mT
+    return gram / unrolled.shape[2] if normalise else gram
 
 
 def content_loss(
@@ -103,7 +102,7 @@ def content_loss(
             f"feature maps {tuple(features.shape)} and content target {tuple(target.shape)} differ "
             "in shape: the picture must be as large as the content image"
         )
-    squares = (features - target).square()
+    squares = (_exact(features) - _exact(target)).square()
     if convention == "paper":
         return squares.sum((1, 2, 3)) / 2
     return squares.mean((1, 2, 3))
@@ -194,10 +193,12 @@ class StyleTransferLoss(nn.Module):
     content : torch.Tensor, optional
         (B, 3, H, W) in [0, 1]. Without it: texture synthesis (Gatys et al. 2015).
     style : torch.Tensor, optional
-        (B, 3, any height, any width) in [0, 1]. Without it: content reconstruction.
-    alpha, beta : float
-        Weights of content and style. Only their ratio matters to the picture; with the defaults
-        1e-4 is nearly all style and 1e-1 nearly all content, as in the paper's Fig. 4.
+        (B, 3, any height, any width) in [0, 1], or a list of such images, whose sizes may differ.
+        Without it: content reconstruction.
+    alpha, beta : float, or sequence of B floats
+        Weights of content and style, for all pictures or for each. Only their ratio matters to
+        the picture; with the defaults 1e-4 is nearly all style and 1e-1 nearly all content, as in
+        the paper's Fig. 4.
     content_layers, style_layers : iterable of str
         By name. The content loss is averaged over its layers.
     style_layer_weights : mapping of str to float, or sequence, optional
@@ -206,6 +207,8 @@ class StyleTransferLoss(nn.Module):
         Of ``total_variation``; 0 as in the paper.
     convention : {"normalised", "paper", "lecture"}
         See the module's table.
+    memory : {"normal", "low"}
+        "low" keeps less of each evaluation and computes it again: see ``Features.forward``.
 
     Raises
     ------
@@ -220,51 +223,55 @@ class StyleTransferLoss(nn.Module):
     tensor([0.0215])
     """
 
+    # Nothing in its forward pass waits for the device: optimize may record it in a CUDA graph.
+    capturable = True
+
     def __init__(
         self,
         net: Features,
         content: torch.Tensor | None = None,
-        style: torch.Tensor | None = None,
+        style: torch.Tensor | Sequence[torch.Tensor] | None = None,
         *,
-        alpha: float = 1e-3,
-        beta: float = 1.0,
+        alpha: float | Sequence[float] = 1e-3,
+        beta: float | Sequence[float] = 1.0,
         content_layers: Iterable[str] = CONTENT_LAYERS,
         style_layers: Iterable[str] = STYLE_LAYERS,
         style_layer_weights: Mapping[str, float] | Iterable[float] | None = None,
         tv_weight: float = 0.0,
         convention: str = "normalised",
+        memory: str = "normal",
     ) -> None:
         super().__init__()
         _check_convention(convention)
-        for name, value in (("alpha", alpha), ("beta", beta), ("tv_weight", tv_weight)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a number >= 0; got {value!r}")
-        self.content_layers = _as_tuple(content_layers) if content is not None and alpha else ()
-        self.style_layers = _as_tuple(style_layers)
+        if memory not in ("normal", "low"):
+            raise ValueError(f"memory must be 'normal' or 'low'; got {memory!r}")
+        self.net, self.convention, self.memory = net, convention, memory
+        self.alpha, self.beta = _weight("alpha", alpha, net), _weight("beta", beta, net)
+        self.tv_weight = _weight("tv_weight", tv_weight, net)
+        self.content_layers, self.style_layers = _as_tuple(content_layers), _as_tuple(style_layers)
         self.style_layer_weights = _layer_weights(style_layer_weights, self.style_layers)
-        if style is None or not beta:
-            self.style_layers = ()
+        if content is None or not _any(alpha):
+            content, self.content_layers = None, ()
+        if style is None or not _any(beta):
+            style, self.style_layers = None, ()
         if not self.content_layers and not self.style_layers:
             raise ValueError(
                 "nothing to match: give a content image with alpha > 0, or a style image with "
                 f"beta > 0, and layers (got alpha={alpha!r}, beta={beta!r})"
             )
-        self.net, self.convention = net, convention
-        self.alpha, self.beta, self.tv_weight = alpha, beta, tv_weight
+        self._content = content
+        self._styles = [style] if torch.is_tensor(style) else list(style or ())
         # The paper's and the lecture's losses are left as they are written.
         self._content_scale = net.content_scale if convention == "normalised" else 1.0
         # Buffers, so that .to(device) moves them along.
-        with torch.no_grad():
-            if self.content_layers:
-                self._check_memory(content.shape, self.content_layers)
-                maps = net(content.to(net.device), self.content_layers)
-                for name in self.content_layers:
-                    self.register_buffer(f"content_{name}", maps[name])
-            if self.style_layers:
-                self._check_memory(style.shape, self.style_layers)
-                maps = net(style.to(net.device), self.style_layers)
-                for name in self.style_layers:
-                    self.register_buffer(f"style_{name}", gram_matrix(maps[name]))
+        if self.content_layers:
+            maps = self._look([content], self.content_layers, lambda _, maps: maps)
+            for name in self.content_layers:
+                self.register_buffer(f"content_{name}", maps[name])
+        if self.style_layers:
+            grams = self._look(self._styles, self.style_layers, lambda _, maps: gram_matrix(maps))
+            for name in self.style_layers:
+                self.register_buffer(f"style_{name}", grams[name])
         self._checked_shape: torch.Size | None = None
 
     @property
@@ -283,40 +290,87 @@ class StyleTransferLoss(nn.Module):
         layers = {*self.content_layers, *self.style_layers}
         if image.shape != self._checked_shape:
             self.net.check(layers, image.shape)
-            self._check_memory(image.shape, layers)
+            check_memory(self.memory_needed(image.shape), image.shape, self.device)
             self._checked_shape = image.shape
-        maps = self.net(image, layers)
-        zero = image.new_zeros(image.shape[0])
-        content = style = tv = zero
-        for name in self.content_layers:
-            loss = content_loss(maps[name], self.get_buffer(f"content_{name}"), self.convention)
-            content = content + self._content_scale * loss / len(self.content_layers)
-        for name in self.style_layers:
-            loss = style_loss(maps[name], self.get_buffer(f"style_{name}"), self.convention)
-            style = style + self.style_layer_weights[name] * loss
-        if self.tv_weight:
-            tv = total_variation(image)
+        parts = self.net(image, layers, then=self._judge, low_memory=self.memory == "low")
+        content, style = torch.stack(list(parts.values())).sum(0)
+        tv = total_variation(image) if self.tv_weight else torch.zeros_like(content)
         total = self.alpha * content + self.beta * style + self.tv_weight * tv
         return LossTerms(total, content, style, tv)
 
-    def _check_memory(self, shape: Iterable[int], layers: Iterable[str]) -> None:
-        """Refuse what cannot fit, before the machine starts to swap."""
+    def resized(self, scale: float) -> StyleTransferLoss:
+        """Return the same loss for pictures smaller by a factor: content and style shrink alike.
+
+        Parameters
+        ----------
+        scale : float
+            Of each side, rounded; see ``resize_image``.
+        """
+        return StyleTransferLoss(
+            self.net,
+            None if self._content is None else resize_image(self._content, scale),
+            [resize_image(style, scale) for style in self._styles] or None,
+            alpha=self.alpha,
+            beta=self.beta,
+            content_layers=self.content_layers,
+            style_layers=self.style_layers,
+            style_layer_weights=self.style_layer_weights or None,
+            tv_weight=self.tv_weight,
+            convention=self.convention,
+            memory=self.memory,
+        )
+
+    def memory_needed(self, shape: Iterable[int]) -> int:
+        """Return about how many bytes an evaluation and its way back take at their peak.
+
+        Parameters
+        ----------
+        shape : iterable of int
+            (B, 3, H, W) of the picture.
+        """
         batch, _, height, width = shape
-        # Each convolution's and each ReLU's output, 4 bytes a value, is held for the way back.
-        needed = 4 * batch * height * width * self.net.values_per_pixel(layers)
-        there = available_memory(self.device)
-        if needed > there:
-            scale = (there / needed) ** 0.5
-            raise ValueError(
-                f"{width} x {height} pixels need about {needed / 2**30:.1f} GB of memory and "
-                f"{there / 2**30:.1f} GB are free; about {int(width * scale)} x "
-                f"{int(height * scale)} would fit"
-            )
+        layers = {*self.content_layers, *self.style_layers}
+        return round(batch * height * width * _bytes_per_pixel(self, layers))
+
+    def _judge(self, name: str, maps: torch.Tensor) -> torch.Tensor:
+        """Return what one layer adds to content and style, (2, B)."""
+        content = style = maps.new_zeros(maps.shape[0], dtype=torch.float32)
+        if name in self.content_layers:
+            loss = content_loss(maps, self.get_buffer(f"content_{name}"), self.convention)
+            content = self._content_scale * loss / len(self.content_layers)
+        if name in self.style_layers:
+            loss = style_loss(maps, self.get_buffer(f"style_{name}"), self.convention)
+            style = self.style_layer_weights[name] * loss
+        return torch.stack((content, style))
+
+    @torch.no_grad()
+    def _look(
+        self, images: Iterable[torch.Tensor], layers: tuple[str, ...], then: Callable
+    ) -> dict[str, torch.Tensor]:
+        """Return what a target's layers answer, image by image."""
+        answers = []
+        for image in images:
+            self.net.check(layers, image.shape)
+            values = max(self.net.values_per_pixel(layers).values())
+            # Without a way back, two layers are there at a time.
+            check_memory(round(8 * values * image[:, 0].numel()), image.shape, self.device)
+            answers.append(self.net(image.to(self.device), layers, then=then))
+        return {name: torch.cat([answer[name] for answer in answers]) for name in layers}
+
+
+def _exact(values: torch.Tensor) -> torch.Tensor:
+    """Return half-precision values as float32: sums over a picture need it."""
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def _check_convention(convention: str) -> None:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
+
+
+def _bytes_per_pixel(loss: StyleTransferLoss, layers: set[str]) -> float:
+    values = loss.net.values_per_pixel(layers)
+    return 4 * 2 * sum(values.values())
 
 
 def _check_batches(features: torch.Tensor, target: torch.Tensor) -> None:
@@ -325,6 +379,17 @@ def _check_batches(features: torch.Tensor, target: torch.Tensor) -> None:
             f"{target.shape[0]} targets for {features.shape[0]} pictures: give one for all, or one "
             "for each"
         )
+
+
+def _weight(name: str, value: float | Sequence[float], net: Features) -> float | torch.Tensor:
+    values = torch.as_tensor(value, dtype=torch.float32)
+    if values.dim() > 1 or not (values.isfinite().all() and (values >= 0).all()):
+        raise ValueError(f"{name} must be a number >= 0; got {value!r}")
+    return values.to(net.device) if values.dim() else float(value)
+
+
+def _any(weight: float | Sequence[float]) -> bool:
+    return bool(torch.as_tensor(weight).any())
 
 
 def _as_tuple(layers: Iterable[str]) -> tuple[str, ...]:

@@ -10,7 +10,14 @@ from conftest import NAMES, make_picture, make_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nst_helpers import Features, load_image, load_network, normalise_activations, sample_images
+from nst_helpers import (
+    Features,
+    best_precision,
+    load_image,
+    load_network,
+    normalise_activations,
+    sample_images,
+)
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data/vgg19_normalised_to_conv3_1.safetensors"
 ALL_LAYERS = [
@@ -227,13 +234,70 @@ def test_an_unknown_pooling_is_refused(pooling):
         Features(make_weights(), pooling)
 
 
-def test_values_per_pixel_counts_convolutions_and_rectifications(net):
+def test_values_per_pixel_are_those_of_the_maps(net):
     picture = make_picture(64, 64)
-    for deepest in ("relu1_1", "relu2_2", "relu5_4"):
+    for deepest in ("relu1_1", "relu2_2", "pool3", "relu5_4"):
         upto = ALL_LAYERS[: ALL_LAYERS.index(deepest) + 1]
-        counted = [m.numel() for k, m in net(picture, upto).items() if not k.startswith("pool")]
-        expected = 3 + sum(counted) / 64**2
-        assert net.values_per_pixel([deepest]) == pytest.approx(expected)
+        maps = net(picture, [name for name in upto if not name.startswith("conv")])
+        counted = {name: m.numel() / 64**2 for name, m in maps.items()}
+        assert net.values_per_pixel([deepest]) == pytest.approx(counted)
+
+
+# --- precision and memory ------------------------------------------------------------------------
+
+
+def test_half_precision_sees_nearly_the_same(weights, net, content):
+    half = Features(weights).to_precision("bfloat16")
+    assert half.precision == "bfloat16"
+    assert all(p.dtype == torch.bfloat16 for p in half.parameters())
+    found, exact = half(content, ALL_LAYERS), net(content, ALL_LAYERS)
+    for name, maps in found.items():
+        assert maps.dtype == torch.float32
+        error = (maps - exact[name]).square().mean() / exact[name].square().mean()
+        assert error < 1e-3, name
+    assert not torch.equal(found["relu1_1"], exact["relu1_1"])
+
+
+def test_maps_can_be_viewed_as_the_lecture_does(weights, content):
+    for precision in ("float32", "bfloat16"):
+        maps = Features(weights).to_precision(precision)(content, ["relu2_1"])["relu2_1"]
+        assert maps.view(maps.shape[1], -1).numpy().shape == (6, 24 * 32)
+
+
+def test_an_unknown_precision_is_refused(small_file):
+    with pytest.raises(ValueError, match=r"precision must be one of float32, bfloat16; got 'int8'"):
+        Features(make_weights()).to_precision("int8")
+    with pytest.raises(ValueError, match="'int8'"):
+        load_network(small_file, normalise=False, precision="int8")
+
+
+def test_low_memory_gives_the_same_maps_and_gradient(net, content):
+    layers = ["relu1_1", "conv2_2", "relu3_1", "pool3", "relu5_1"]
+    results = []
+    for low in (False, True):
+        image = content.clone().requires_grad_()
+        maps = net(image, layers, low_memory=low)
+        total = sum(m.square().mean() for m in maps.values())
+        results.append((maps, torch.autograd.grad(total, image)[0]))
+    (maps, gradient), (low_maps, low_gradient) = results
+    assert list(maps) == list(low_maps)
+    for name in layers:
+        torch.testing.assert_close(low_maps[name], maps[name])
+    torch.testing.assert_close(low_gradient, gradient)
+
+
+def test_then_gets_each_wanted_layer_and_its_answers_are_returned(net, content):
+    seen = []
+
+    def then(name, maps):
+        seen.append(name)
+        return maps.mean((2, 3))
+
+    answers = net(content, ["relu3_1", "relu1_2"], then=then)
+    assert seen == ["relu1_2", "relu3_1"]
+    maps = net(content, seen)
+    for name in seen:
+        torch.testing.assert_close(answers[name], maps[name].mean((2, 3)))
 
 
 # --- normalisation -------------------------------------------------------------------------------
@@ -352,7 +416,7 @@ def small_file(tmp_path_factory):
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_a_loaded_network_is_normalised_over_the_samples(small_file, pooling):
-    net = load_network(small_file, pooling=pooling, device="cpu")
+    net = load_network(small_file, pooling=pooling, device="cpu", precision="float32")
     assert net.pooling == pooling
     pictures = [load_image(path, 160) for path in sample_images().values()]
     for means in mean_activations(net, pictures).values():
@@ -361,7 +425,7 @@ def test_a_loaded_network_is_normalised_over_the_samples(small_file, pooling):
 
 
 def test_without_normalising_the_file_is_taken_as_it_is(small_file):
-    net = load_network(small_file, normalise=False, device="cpu")
+    net = load_network(small_file, normalise=False, device="cpu", precision="float32")
     for key, value in make_weights((2, 2, 2, 2, 2)).items():
         name, kind = key.split(".")
         assert torch.equal(getattr(net.convolutions[name], kind), value)
@@ -373,7 +437,7 @@ def test_the_bundled_network_has_vgg19s_layers():
     assert list(net.layers) == ALL_LAYERS
     assert "bundled" in net.name
     assert net.device == torch.device("cpu")
-    assert all(p.dtype == torch.float32 for p in net.parameters())
+    assert net.precision == best_precision("cpu")
 
 
 def test_the_bundled_network_is_normalised():

@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import make_picture
 
-import nst_helpers.losses as losses
 from nst_helpers import (
     Features,
     StyleTransferLoss,
     content_loss,
+    devices,
     gram_matrix,
     noise_like,
     normalise_activations,
@@ -586,7 +586,7 @@ def needed_and_fitting(message):
 
 @pytest.mark.parametrize("kind", ["content", "style"])
 def test_a_picture_too_large_for_the_memory_is_refused_with_one_that_fits(monkeypatch, net, kind):
-    monkeypatch.setattr(losses, "available_memory", lambda device: 2**26)
+    monkeypatch.setattr(devices, "available_memory", lambda device: 2**26)
     huge = torch.full((1, 3, 1, 1), 0.5).expand(1, 3, 4000, 6000)  # takes no memory itself
     with pytest.raises(ValueError) as caught:
         StyleTransferLoss(net, **{kind: huge})
@@ -602,7 +602,7 @@ def test_a_picture_too_large_for_the_memory_is_refused_with_one_that_fits(monkey
 
 def test_the_picture_itself_must_fit_too(monkeypatch, net, style):
     loss = StyleTransferLoss(net, style=style)
-    monkeypatch.setattr(losses, "available_memory", lambda device: 2**20)
+    monkeypatch.setattr(devices, "available_memory", lambda device: 2**20)
     with pytest.raises(ValueError, match=r"640 x 480 .* would fit"):
         loss(make_picture(480, 640))
 
@@ -621,7 +621,7 @@ def test_the_memory_estimate_is_of_the_right_size(monkeypatch, net):
     parameters = sum(p.numel() * p.element_size() for p in net.parameters())
     held = (sum(saved.values()) - parameters) / 64**2  # bytes for each pixel, on the way back
     del terms
-    monkeypatch.setattr(losses, "available_memory", lambda device: 0)
+    monkeypatch.setattr(devices, "available_memory", lambda device: 0)
     huge = torch.zeros(1, 3, 1, 1).expand(1, 3, 10000, 10000)
     with pytest.raises(ValueError) as caught:
         StyleTransferLoss(net, style=huge)

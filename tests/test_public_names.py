@@ -12,11 +12,13 @@ import nst_helpers as nst
 
 PACKAGE = Path(nst.__file__).parent
 ORDER = [
+    "budget",
     "devices",
     "images",
     "weights",
     "features",
     "losses",
+    "optimizers",
     "optimize",
     "sweep",
     "plots",
@@ -26,6 +28,7 @@ ORDER = [
 NAMES = [
     "CONTENT_LAYERS",
     "Features",
+    "LBFGS",
     "LiveView",
     "LossTerms",
     "Progress",
@@ -35,9 +38,13 @@ NAMES = [
     "alpha_beta_sweep",
     "available_memory",
     "best_device",
+    "best_precision",
+    "budget",
+    "check_memory",
     "check_output",
     "content_loss",
     "describe_device",
+    "estimate_memory",
     "figure_to_image",
     "gram_matrix",
     "layer_names",
@@ -48,6 +55,7 @@ NAMES = [
     "normalise_activations",
     "optimize",
     "plot_history",
+    "resize_image",
     "sample_images",
     "save_image",
     "show_images",
