@@ -11,7 +11,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab test lint clean
+.PHONY: run lab test bench lint clean
 
 run: .venv/installed
 	$(BIN)/python scripts/run_notebook.py $(NOTEBOOK) --output output
@@ -21,6 +21,9 @@ lab: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+bench: .venv/installed
+	$(BIN)/python scripts/benchmark.py $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

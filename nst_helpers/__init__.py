@@ -14,6 +14,7 @@ from nst_helpers.devices import (
     best_precision,
     check_memory,
     describe_device,
+    record,
 )
 from nst_helpers.features import Features, load_network, normalise_activations
 from nst_helpers.images import (
@@ -79,6 +80,7 @@ __all__ = [
     "normalise_activations",
     "optimize",
     "plot_history",
+    "record",
     "resize_image",
     "sample_images",
     "save_image",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from nst_helpers.weights import load_weights
 
 __all__ = ["Features", "load_network", "normalise_activations"]
 
+Sums = tuple[torch.Tensor, ...]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -87,14 +89,19 @@ class Features(nn.Module):
         """Where the network lives."""
         return self.mean.device
 
+    @property
+    def bytes_per_value(self) -> int:
+        """How large one activation is."""
+        return PRECISIONS[self.precision].itemsize
+
     def forward(
         self,
         images: torch.Tensor,
         layers: Iterable[str],
         *,
-        then: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
+        then: Callable[[str, torch.Tensor, slice], Sums] | None = None,
         low_memory: bool = False,
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, torch.Tensor | Sums]:
         """Return the named layers' feature maps; nothing deeper is computed.
 
         Parameters
@@ -104,11 +111,14 @@ class Features(nn.Module):
         layers : iterable of str
             Names out of ``self.layers``.
         then : callable, optional
-            Called with a layer's name and its maps as the network computed them, in its own
-            precision and channels last; what it returns is returned instead of the maps.
+            For sums over positions, such as Gram matrices, without keeping the maps: called with
+            a layer's name, its maps as the network computed them (own precision, channels last),
+            and the rows that these are. It returns a tuple of tensors, which is returned instead
+            of the maps.
         low_memory : bool
-            Keep only what goes from block to block, and compute each block again on the way back:
-            a third more time, much less memory. What ``then`` does is part of its block.
+            With ``then``: compute each block in strips of 64 rows (and what they see of their
+            neighbours), add up the strips' tuples, keep only what goes from block to block, and
+            compute each strip again on the way back. A third more time, a fraction of the memory.
 
         Returns
         -------
@@ -123,17 +133,27 @@ class Features(nn.Module):
         """
         wanted = set(layers)
         self.check(wanted, images.shape)
-        then = then or (lambda _, maps: maps.float().contiguous())
+        strips = low_memory and then is not None
+        then = then or (lambda _, maps, rows: maps.float().contiguous())
         found, x = {}, (images - self.mean) / self.std
         x = x.to(PRECISIONS[self.precision], memory_format=torch.channels_last)
         for block in self._blocks(wanted):
-            if low_memory:
-                x, answers = checkpoint(
-                    self._run, block, x, wanted, then, use_reentrant=False, preserve_rng_state=False
+            if not strips:
+                x, answers = self._run(block, x, wanted, then, slice(0, x.shape[2]))
+                found |= answers
+                continue
+            whole, parts = x, []
+            for rows in _strips(x.shape[2]):
+                part, answers = checkpoint(
+                    *(self._run, block, whole, wanted, then, rows),
+                    use_reentrant=False,
+                    preserve_rng_state=False,
                 )
-            else:
-                x, answers = self._run(block, x, wanted, then)
-            found.update(answers)
+                parts.append(part)
+                for layer, sums in answers.items():
+                    before = found.get(layer, (0,) * len(sums))
+                    found[layer] = tuple(a + b for a, b in zip(before, sums, strict=True))
+            x = torch.cat(parts, 2)
         return found
 
     def _blocks(self, wanted: set[str]) -> Iterable[list[str]]:
@@ -147,9 +167,14 @@ class Features(nn.Module):
                 block = []
 
     def _run(
-        self, block: list[str], x: torch.Tensor, wanted: set[str], then: Callable
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        found = {}
+        self, block: list[str], x: torch.Tensor, wanted: set[str], then: Callable, rows: slice
+    ) -> tuple[torch.Tensor, dict[str, Sums]]:
+        """Return what ``block`` makes of these rows of its input."""
+        # Each convolution sees one row further; what lacks its neighbours is cut off again.
+        margin = sum(layer.startswith("conv") for layer in block)
+        top = max(0, rows.start - margin)
+        x = _rows(x, slice(top, min(x.shape[2], rows.stop + margin)))
+        inner, found = slice(rows.start - top, rows.stop - top), {}
         for layer in block:
             if layer.startswith("conv"):
                 x = self.convolutions[layer](x)
@@ -158,10 +183,13 @@ class Features(nn.Module):
                 # it, so that code that collects "conv4_2" from it really gets relu4_2.
                 x = F.relu(x, inplace=layer.replace("relu", "conv") not in wanted)
             else:
+                x = _rows(x, inner)
                 x = F.avg_pool2d(x, 2) if self.pooling == "avg" else F.max_pool2d(x, 2)
+                inner = slice(0, x.shape[2])
+                rows = slice(rows.start // 2, rows.start // 2 + x.shape[2])
             if layer in wanted:
-                found[layer] = then(layer, x)
-        return x, found
+                found[layer] = then(layer, _rows(x, inner), rows)
+        return _rows(x, inner), found
 
     def check(self, layers: Iterable[str], shape: Iterable[int]) -> None:
         """Raise ValueError unless images of ``shape`` (B, 3, H, W) have all these layers."""
@@ -173,7 +201,7 @@ class Features(nn.Module):
                 raise ValueError(
                     f"the {self.name} has no layer {layer!r}; it has {', '.join(self.layers)}"
                 )
-            least = 2 ** _pools_before(layer)
+            least = 2 ** halvings(layer)
             if min(shape[2:]) < least:
                 raise ValueError(
                     f"an image of {shape[3]} x {shape[2]} pixels (width x height) is too small for "
@@ -198,7 +226,7 @@ class Features(nn.Module):
                 if layer.startswith("conv"):
                     channels = self.convolutions[layer].out_channels
                 else:
-                    values[layer] = channels / 4 ** _pools_before(layer)
+                    values[layer] = channels / 4 ** halvings(layer)
         return values
 
 
@@ -317,6 +345,17 @@ def _with_relu_and_pool(convolutions: Iterable[str]) -> Iterable[str]:
     yield f"pool{block}"
 
 
-def _pools_before(layer: str) -> int:
+def _strips(height: int) -> list[slice]:
+    """Return rows 0 to ``height`` in strips of 64 and what is left."""
+    starts = [64 * i for i in range(max(1, height // 64))]
+    return [slice(a, b) for a, b in itertools.pairwise([*starts, height])]
+
+
+def _rows(x: torch.Tensor, rows: slice) -> torch.Tensor:
+    # All rows are left as they are: a slice would cost a copy on the way back.
+    return x if (rows.start, rows.stop) == (0, x.shape[2]) else x[:, :, rows]
+
+
+def halvings(layer: str) -> int:
     """Return how often the image has been halved once ``layer`` is computed."""
     return int(layer[4]) - (0 if layer.startswith("pool") else 1)

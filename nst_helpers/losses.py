@@ -26,13 +26,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from nst_helpers.devices import check_memory
-from nst_helpers.features import Features
+from nst_helpers.features import Features, halvings
 from nst_helpers.images import resize_image
 
 __all__ = [
@@ -71,9 +71,30 @@ def gram_matrix(features: torch.Tensor, normalise: bool = True) -> torch.Tensor:
     """
     if features.dim() != 4:
         raise ValueError(f"expected feature maps (B, N, H, W); got shape {tuple(features.shape)}")
-    unrolled = _exact(features).flatten(2)  # (B, N, M)
-    gram = unrolled @ unrolled.mT
-    return gram / unrolled.shape[2] if normalise else gram
+    if features.dtype.itemsize < 4:
+        gram = _HalfGram.apply(features)
+    else:
+        unrolled = features.flatten(2)  # (B, N, M)
+        gram = unrolled @ unrolled.mT
+    return gram / (features.shape[2] * features.shape[3]) if normalise else gram
+
+
+class _HalfGram(torch.autograd.Function):
+    """The same for half-precision maps: summed in float32, but no float32 copy is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, features: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(features)
+        unrolled = features.float().flatten(2)
+        return unrolled @ unrolled.mT
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> torch.Tensor:
+        (features,) = ctx.saved_tensors
+        both = (slope + slope.mT).to(features.dtype)
+        # Positions before filters, which is how channels-last maps lie in memory.
+        grown = features.flatten(2).mT @ both  # (B, M, N)
+        return grown.mT.unflatten(2, features.shape[2:])
 
 
 def content_loss(
@@ -102,10 +123,7 @@ def content_loss(
             f"feature maps {tuple(features.shape)} and content target {tuple(target.shape)} differ "
             "in shape: the picture must be as large as the content image"
         )
-    squares = (_exact(features) - _exact(target)).square()
-    if convention == "paper":
-        return squares.sum((1, 2, 3)) / 2
-    return squares.mean((1, 2, 3))
+    return _content_of(_squares(features, target), features[0].numel(), convention)
 
 
 def style_loss(
@@ -138,18 +156,34 @@ def style_loss(
     _check_batches(features, target)
     if target.dim() == 4:
         target = gram_matrix(target)
-    filters, positions = features.shape[1], features.shape[2] * features.shape[3]
-    gram = gram_matrix(features)
-    if gram.shape[1:] != target.shape[1:]:
+    filters = features.shape[1]
+    if target.shape[1:] != (filters, filters):
         raise ValueError(
             f"a layer of {filters} filters cannot match a Gram matrix of shape "
             f"{tuple(target.shape)}"
         )
-    squares = (gram - target).square().mean((1, 2))
+    positions = features.shape[2] * features.shape[3]
+    return _style_of(gram_matrix(features, normalise=False), target, positions, convention)
+
+
+def _squares(features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the sum of (F - P)^2 over filters and positions, (B,)."""
+    return (_exact(features) - _exact(target)).square().sum((1, 2, 3))
+
+
+def _content_of(squares: torch.Tensor, values: int, convention: str) -> torch.Tensor:
+    return squares / 2 if convention == "paper" else squares / values
+
+
+def _style_of(
+    gram: torch.Tensor, target: torch.Tensor, positions: int, convention: str
+) -> torch.Tensor:
+    """Return the loss of a Gram matrix that is a sum over ``positions``."""
+    squares = (gram / positions - target).square().mean((1, 2))
     if convention == "paper":
         return squares / 4  # (M^2 N^2 mean) / (4 N^2 M^2)
     if convention == "lecture":
-        return squares * positions / filters  # (M^2 mean) / (N M)
+        return squares * positions / gram.shape[1]  # (M^2 mean) / (N M)
     return squares
 
 
@@ -265,11 +299,13 @@ class StyleTransferLoss(nn.Module):
         self._content_scale = net.content_scale if convention == "normalised" else 1.0
         # Buffers, so that .to(device) moves them along.
         if self.content_layers:
-            maps = self._look([content], self.content_layers, lambda _, maps: maps)
+            maps = self._look([content], self.content_layers, lambda _, maps, rows: maps)
             for name in self.content_layers:
                 self.register_buffer(f"content_{name}", maps[name])
         if self.style_layers:
-            grams = self._look(self._styles, self.style_layers, lambda _, maps: gram_matrix(maps))
+            grams = self._look(
+                self._styles, self.style_layers, lambda _, maps, rows: gram_matrix(maps)
+            )
             for name in self.style_layers:
                 self.register_buffer(f"style_{name}", grams[name])
         self._checked_shape: torch.Size | None = None
@@ -290,10 +326,20 @@ class StyleTransferLoss(nn.Module):
         layers = {*self.content_layers, *self.style_layers}
         if image.shape != self._checked_shape:
             self.net.check(layers, image.shape)
+            self._check_targets(image)
             check_memory(self.memory_needed(image.shape), image.shape, self.device)
             self._checked_shape = image.shape
-        parts = self.net(image, layers, then=self._judge, low_memory=self.memory == "low")
-        content, style = torch.stack(list(parts.values())).sum(0)
+        sums = self.net(image, layers, then=self._sums, low_memory=self.memory == "low")
+        content = style = image.new_zeros(image.shape[0])
+        for name, (squares, gram, positions) in sums.items():
+            if name in self.content_layers:
+                values = self.get_buffer(f"content_{name}")[0].numel()
+                loss = _content_of(squares, values, self.convention)
+                content = content + self._content_scale * loss / len(self.content_layers)
+            if name in self.style_layers:
+                target = self.get_buffer(f"style_{name}")
+                loss = _style_of(gram, target, positions, self.convention)
+                style = style + self.style_layer_weights[name] * loss
         tv = total_variation(image) if self.tv_weight else torch.zeros_like(content)
         total = self.alpha * content + self.beta * style + self.tv_weight * tv
         return LossTerms(total, content, style, tv)
@@ -329,19 +375,39 @@ class StyleTransferLoss(nn.Module):
             (B, 3, H, W) of the picture.
         """
         batch, _, height, width = shape
-        layers = {*self.content_layers, *self.style_layers}
-        return round(batch * height * width * _bytes_per_pixel(self, layers))
+        values = self.net.values_per_pixel({*self.content_layers, *self.style_layers})
+        kept = sum(values.values())
+        if self.memory == "low":
+            pools = sum(v for name, v in values.items() if name.startswith("pool"))
+            # Of the rest one strip is there, 64 rows of block 1 or as much of a deeper block.
+            kept = 2 * pools + (kept - pools) * min(1, 96 / height)
+        widest = max(values.values()) * (min(1, 96 / height) if self.memory == "low" else 1)
+        # On the way back there are some gradients beside what is kept; found by measuring.
+        per_pixel = kept * self.net.bytes_per_value + 3 * widest
+        return round(batch * height * width * per_pixel)
 
-    def _judge(self, name: str, maps: torch.Tensor) -> torch.Tensor:
-        """Return what one layer adds to content and style, (2, B)."""
-        content = style = maps.new_zeros(maps.shape[0], dtype=torch.float32)
+    def _check_targets(self, image: torch.Tensor) -> None:
+        for name in self.content_layers:
+            target = self.get_buffer(f"content_{name}")
+            _check_batches(image, target)
+            size = tuple(side >> halvings(name) for side in image.shape[2:])
+            if target.shape[2:] != size:
+                raise ValueError(
+                    f"at {name} the picture has {size[0]} x {size[1]} positions and the content "
+                    f"{target.shape[2]} x {target.shape[3]}, which differ in shape: the picture "
+                    "must be as large as the content image"
+                )
+        for name in self.style_layers:
+            _check_batches(image, self.get_buffer(f"style_{name}"))
+
+    def _sums(self, name: str, maps: torch.Tensor, rows: slice) -> tuple:
+        """Return what the losses need of these rows of a layer: sums over positions."""
+        squares = gram = maps.new_zeros((), dtype=torch.float32)
         if name in self.content_layers:
-            loss = content_loss(maps, self.get_buffer(f"content_{name}"), self.convention)
-            content = self._content_scale * loss / len(self.content_layers)
+            squares = _squares(maps, self.get_buffer(f"content_{name}")[:, :, rows])
         if name in self.style_layers:
-            loss = style_loss(maps, self.get_buffer(f"style_{name}"), self.convention)
-            style = self.style_layer_weights[name] * loss
-        return torch.stack((content, style))
+            gram = gram_matrix(maps, normalise=False)
+        return squares, gram, maps.shape[2] * maps.shape[3]
 
     @torch.no_grad()
     def _look(
@@ -366,11 +432,6 @@ def _exact(values: torch.Tensor) -> torch.Tensor:
 def _check_convention(convention: str) -> None:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
-
-
-def _bytes_per_pixel(loss: StyleTransferLoss, layers: set[str]) -> float:
-    values = loss.net.values_per_pixel(layers)
-    return 4 * 2 * sum(values.values())
 
 
 def _check_batches(features: torch.Tensor, target: torch.Tensor) -> None:

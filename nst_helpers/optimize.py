@@ -11,6 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from nst_helpers.devices import check_memory
+from nst_helpers.devices import check_memory, record
 from nst_helpers.optimizers import LBFGS
 
 __all__ = ["Progress", "Result", "estimate_memory", "optimize"]
@@ -26,6 +27,7 @@ __all__ = ["Progress", "Result", "estimate_memory", "optimize"]
 OPTIMIZERS = ("lbfgs", "adam")
 FIRST_CHANGE = 0.01  # of a pixel's value in the first step of L-BFGS, on average
 FULL_SIZE = 0.2  # of the steps of a pyramid are left for the full size
+WARM_UP = 3  # steps before one is recorded: by then everything it needs has been set up
 UNSEEN = 25  # steps between two looks at the numbers of a GPU, where nobody asks for them
 
 
@@ -89,6 +91,19 @@ class Progress:
     terms: dict[str, float]
     seconds: float
     _pixels: torch.Tensor = field(repr=False)
+    _each: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    def split(self) -> list[Progress]:
+        """Return the progress of each picture of a batch."""
+        return [
+            replace(
+                self,
+                terms={name: values[i].item() for name, values in self._each.items()},
+                _pixels=self._pixels[i : i + 1],
+                _each={name: values[i : i + 1] for name, values in self._each.items()},
+            )
+            for i in range(self._pixels.shape[0])
+        ]
 
     def image(self) -> torch.Tensor:
         """Return a copy of the picture as it is now, (B, 3, H, W) in [0, 1]."""
@@ -179,7 +194,7 @@ def optimize(
         if optimizer == "adam":
             run.go(_adam(run, lr or 0.02), patience=1)
         else:
-            run.go(_lbfgs(run, lr or 1.0, history, coarse_first), patience=6)
+            run.go(_lbfgs(run, lr or 1.0, history, coarse_first), patience=6, recordable=True)
         result = run.result(result.image.device)
         if result.stopped != "done":
             break
@@ -334,6 +349,7 @@ class _Run:
         self.earlier = self.history[-1]["seconds"] if self.history else 0.0
         self.began = self.looked = time.perf_counter()
         self.taken = self.seen = self.bad = 0
+        self.lost: list[int] = []
         # What evaluate finds, always in the same tensors, so that a step can be recorded.
         batch = self.pixels.shape[0]
         self.value, self.gradient = self.pixels.new_zeros(batch), torch.zeros_like(self.pixels)
@@ -342,7 +358,7 @@ class _Run:
         self.names: tuple[str, ...] = ()
         self.stuck: torch.Tensor | None = None
 
-    def go(self, move: Callable[[], None], patience: int) -> None:
+    def go(self, move: Callable[[], None], patience: int, recordable: bool = False) -> None:
         """Take the steps, and note why it ended."""
         self.patience = patience
 
@@ -350,12 +366,18 @@ class _Run:
             move()
             self.evaluate()
 
+        # A callback may change the loss between two steps; a recorded step would not notice.
+        recordable = (
+            recordable and self.callback is None and getattr(self.loss, "capturable", False)
+        )
         try:
             self.evaluate()
-            self.look(1)
+            self.look()
             while self.taken < self.steps:
+                if recordable and self.taken == WARM_UP:
+                    step = record(step, self.pixels.device)
                 step()
-                self.look(1)
+                self.look()
         except _Stop as reason:
             self.stopped = str(reason)
         except KeyboardInterrupt:
@@ -403,9 +425,9 @@ class _Run:
         self.pull, self.slope = self.range_weight * slope, slope
         self.steepness = slope / terms["total"].abs().clamp(min=1e-30)
 
-    def look(self, steps: int) -> None:
-        """Count the steps; where somebody watches, read what was recorded, and stop if need be."""
-        self.taken += steps
+    def look(self) -> None:
+        """Count the step; where somebody watches, read what was recorded, and stop if need be."""
+        self.taken += 1
         step = self.first + self.taken
         if step in self.wanted:
             self.snapshots[step] = self.pixels.clamp(0, 1).cpu()
@@ -416,7 +438,9 @@ class _Run:
         if self.callback is not None and not self.bad:
             entry = self.history[-1]
             terms = {name: entry[name] for name in self.names}
-            progress = Progress(step, self.last, terms, entry["seconds"], self.pixels)
+            progress = Progress(
+                step, self.last, terms, entry["seconds"], self.pixels, self.each[-1]
+            )
             if self.callback(progress) is False:
                 raise _Stop("callback")
         if self.stuck is not None and self.stuck.all():
@@ -424,6 +448,8 @@ class _Run:
 
     def read(self) -> None:
         """Put the device's log into the history."""
+        if self.seen == self.taken:
+            return
         rows, now = self.log[self.seen : self.taken].cpu(), time.perf_counter()
         for i, row in enumerate(rows, 1):
             step = self.first + self.seen + i
@@ -441,7 +467,7 @@ class _Run:
             self.history.append(entry if self.size is None else {**entry, "size": self.size})
             self.each.append(found)
         self.seen, self.looked = self.taken, now
-        self.finite = finite if len(rows) else self.finite
+        self.lost = [i for i in range(len(finite)) if not finite[i]]
 
     def _not_finite(self, step: int, terms: dict[str, torch.Tensor]) -> None:
         if self.bad == 1:
@@ -458,6 +484,14 @@ class _Run:
 
     def result(self, device: torch.device) -> Result:
         """Return what there is; what was not read yet is read."""
+        with suppress(_Stop):
+            self.read()
+        if self.lost and self.stopped == "done":
+            warnings.warn(
+                f"in the batch, counted from 0, {', '.join(map(str, self.lost))} has a loss or "
+                "gradient that is not finite; its last good picture is returned",
+                stacklevel=3,
+            )
         unclipped = self.best.to(device)
         return Result(
             unclipped.clamp(0, 1),

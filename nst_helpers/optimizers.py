@@ -101,7 +101,7 @@ class LBFGS:
         history : int
             As above.
         """
-        # The pairs, and beside them x, point, gradient, direction and their temporary successors.
+        # The pairs, and beside them what it and the loop around it hold for a moment.
         return 4 * numbers * (2 * history + 12)
 
     @torch.no_grad()

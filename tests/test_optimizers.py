@@ -1,0 +1,272 @@
+"""L-BFGS against SciPy's and torch's, on functions whose minimum is known and on the real loss."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from nst_helpers import LBFGS, StyleTransferLoss, noise_like
+
+
+def rosenbrock(x):
+    return (100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2).sum(1)
+
+
+def quadratic(condition, size, seed=0):
+    """x A x / 2 with eigenvalues from 1 to ``condition``, turned at random."""
+    generator = torch.Generator().manual_seed(seed)
+    random = torch.randn(size, size, dtype=torch.float64, generator=generator)
+    turn, _ = torch.linalg.qr(random)
+    matrix = turn @ torch.diag(torch.logspace(0, math.log10(condition), size).double()) @ turn.T
+    return lambda x: ((x @ matrix) * x).sum(1) / 2
+
+
+def value_and_gradient(function, x):
+    x = x.detach().requires_grad_()
+    value = function(x)
+    return value.detach(), torch.autograd.grad(value.sum(), x)[0]
+
+
+def evaluations(function, start, goal, history=10, most=5000):
+    """How many evaluations until the value is at most ``goal``."""
+    minimiser = LBFGS(torch.as_tensor(start)[None], first_step=0.01, history=history)
+    for count in range(1, most + 1):
+        minimiser.tell(*value_and_gradient(function, minimiser.point))
+        if minimiser.lowest.item() <= goal:
+            return count
+    pytest.fail(f"only {minimiser.lowest.item():.3g} after {most} evaluations")
+
+
+def evaluations_of(minimise, function, start, goal):
+    """The same for another library's minimiser."""
+    seen = []
+
+    def evaluate(x):
+        value, gradient = value_and_gradient(function, torch.as_tensor(x)[None])
+        seen.append(value.item())
+        return value.item(), gradient[0].numpy()
+
+    minimise(evaluate, start)
+    return next(i for i, value in enumerate(seen, 1) if value <= goal)
+
+
+def scipys(evaluate, start):
+    optimize = pytest.importorskip("scipy.optimize")
+    options = {"maxcor": 10, "maxiter": 9999, "maxfun": 9999, "ftol": 0, "gtol": 0}
+    optimize.minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
+
+
+def torchs(evaluate, start):
+    x = torch.as_tensor(start).clone().requires_grad_()
+    other = torch.optim.LBFGS(
+        *([x],),
+        max_iter=9999,
+        tolerance_grad=0,
+        tolerance_change=0,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure():
+        value, gradient = evaluate(x.detach().numpy())
+        x.grad = torch.as_tensor(gradient)
+        return torch.tensor(value, dtype=torch.float64)
+
+    other.step(closure)
+
+
+RNG = np.random.default_rng(0)
+PROBLEMS = {
+    "rosenbrock": (rosenbrock, [np.array([-1.2, 1.0]), np.array([2.0, -3.0])], 1e-8),
+    "rosenbrock in 10": (rosenbrock, [RNG.normal(size=10) for _ in range(3)], 1e-8),
+    "rosenbrock in 100": (rosenbrock, [RNG.normal(size=100)], 1e-8),
+    "a mild quadratic": (quadratic(1e2, 50), [RNG.normal(size=50) for _ in range(3)], 1e-8),
+    "a hard quadratic": (quadratic(1e4, 50), [RNG.normal(size=50) for _ in range(3)], 1e-6),
+}
+
+
+@pytest.mark.parametrize("other", [scipys, torchs])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_it_takes_hardly_more_evaluations_than_other_libraries(problem, other):
+    function, starts, goal = PROBLEMS[problem]
+    ours = sum(evaluations(function, start, goal) for start in starts)
+    theirs = sum(evaluations_of(other, function, start, goal) for start in starts)
+    assert ours <= 1.1 * theirs
+
+
+def test_the_minimum_is_the_right_one():
+    minimiser = LBFGS(torch.zeros(1, 6, dtype=torch.float64), first_step=0.01)
+    for _ in range(200):
+        minimiser.tell(*value_and_gradient(rosenbrock, minimiser.point))
+    torch.testing.assert_close(minimiser.point, torch.ones_like(minimiser.point))
+
+
+def test_the_direction_is_that_of_the_two_loop_recursion():
+    # Nocedal & Wright 2006, algorithm 7.4, with plain lists.
+    function, minimiser = (
+        quadratic(30, 8),
+        LBFGS(torch.ones(1, 8).double(), first_step=0.1, history=3),
+    )
+    pairs, before = [], None
+    for _ in range(9):
+        x = minimiser.point.clone()
+        value, gradient = value_and_gradient(function, x)
+        minimiser.tell(value, gradient)
+        if before is not None:
+            pairs = [*pairs, (x[0] - before[0][0], gradient[0] - before[1][0])][-3:]
+        before = x, gradient
+        if not pairs:
+            continue
+        q, alphas = gradient[0].clone(), []
+        for s, y in reversed(pairs):
+            alphas.append((s @ q) / (s @ y))
+            q -= alphas[-1] * y
+        s, y = pairs[-1]
+        q *= (s @ y) / (y @ y)
+        for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+            q += s * (alpha - (y @ q) / (s @ y))
+        torch.testing.assert_close(minimiser.point[0] - x[0], -q, rtol=1e-6, atol=1e-9)
+
+
+def test_real_losses_get_as_low_as_with_torchs(net, content, style):
+    loss = StyleTransferLoss(net, content, style)
+    start = noise_like(content)
+    minimiser = LBFGS(start, first_step=0.01)
+    for _ in range(60):
+        value, gradient = value_and_gradient(lambda x: loss(x).total, minimiser.point)
+        minimiser.tell(1e4 * value, 1e4 * gradient)
+    x, lowest, count = start.clone().requires_grad_(), math.inf, 0
+    other = torch.optim.LBFGS(
+        [x], max_iter=999, max_eval=60, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def closure():
+        nonlocal lowest, count
+        value, gradient = value_and_gradient(lambda image: loss(image).total, x)
+        count += 1
+        if count <= 60:
+            lowest = min(lowest, value.item())
+        x.grad = 1e4 * gradient.contiguous()
+        return 1e4 * value.sum()
+
+    other.step(closure)
+    assert minimiser.lowest.item() / 1e4 < 1.1 * lowest
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def stretched(x):
+    scale = torch.tensor([1e-6, 1.0, 1e6], dtype=x.dtype)[: x.shape[0]]
+    return scale * quadratic(50, 12)(x - 1)
+
+
+def test_each_of_a_batch_goes_its_own_way():
+    starts = torch.randn(3, 12, generator=torch.Generator().manual_seed(1)).double()
+    together = LBFGS(starts, first_step=0.01)
+    for _ in range(40):
+        together.tell(*value_and_gradient(stretched, together.point))
+    for i in range(3):
+        alone = LBFGS(starts[i : i + 1], first_step=0.01)
+        for _ in range(40):
+            value, gradient = value_and_gradient(lambda x: quadratic(50, 12)(x - 1), alone.point)
+            scale = (1e-6, 1.0, 1e6)[i]
+            alone.tell(scale * value, scale * gradient)
+        torch.testing.assert_close(together.point[i : i + 1], alone.point, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(alone.point, torch.ones_like(alone.point), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_that_goes_bad_does_not_spoil_the_others(bad):
+    starts = torch.zeros(2, 12).double()
+    minimiser = LBFGS(starts, first_step=0.01)
+    for i in range(40):
+        value, gradient = value_and_gradient(lambda x: quadratic(50, 12)(x - 1), minimiser.point)
+        if i >= 4:
+            value[0], gradient[0] = bad, math.nan
+        minimiser.tell(value, gradient)
+    assert minimiser.lowest[1] < 1e-8
+    assert minimiser.point.isfinite().all()
+    assert minimiser.lowest.isfinite().all()
+
+
+def test_after_one_bad_evaluation_it_goes_on():
+    minimiser = LBFGS(torch.zeros(1, 12).double(), first_step=0.01)
+    for i in range(60):
+        value, gradient = value_and_gradient(lambda x: quadratic(50, 12)(x - 1), minimiser.point)
+        minimiser.tell(value * (math.nan if i in (1, 5, 6, 9) else 1), gradient)
+    assert minimiser.lowest.item() < 1e-6
+
+
+def test_a_wall_is_not_run_into():
+    # Not finite beyond 0.5, where the steps of a quadratic would lead: it stops short of it.
+    def walled(x):
+        value = ((x - 1) ** 2).sum(1)
+        return torch.where((x > 0.5).any(1), torch.inf, value)
+
+    minimiser = LBFGS(torch.zeros(1, 3).double(), first_step=0.3)
+    for _ in range(60):
+        value, gradient = value_and_gradient(walled, minimiser.point)
+        minimiser.tell(value, gradient)
+    assert minimiser.lowest.item() < 1.05 * 3 * 0.25
+
+
+# --- precision and the device --------------------------------------------------------------------
+
+
+def test_noise_in_the_values_does_not_stall_it():
+    function, generator = quadratic(30, 40), torch.Generator().manual_seed(3)
+    minimiser = LBFGS(torch.ones(1, 40).double(), first_step=0.01)
+    for _ in range(80):
+        value, gradient = value_and_gradient(function, minimiser.point)
+        noise = 1 + 4e-3 * torch.randn(2, 1, generator=generator).double()
+        minimiser.tell(noise[0] * value, noise[1] * gradient)
+    start = function(torch.ones(1, 40).double()).item()
+    assert function(minimiser.point).item() < 1e-6 * start
+
+
+def test_nothing_in_a_step_waits_for_the_device():
+    # Fake tensors have no values: whatever wants to know one (item, bool, nonzero) fails.
+    with FakeTensorMode():
+        minimiser = LBFGS(torch.empty(2, 3, 8, 8, device="cuda"), first_step=0.01)
+        for _ in range(3):
+            minimiser.tell(torch.empty(2, device="cuda"), torch.empty(2, 3, 8, 8, device="cuda"))
+        assert minimiser.point.device.type == "cuda"
+
+
+def test_the_point_is_always_the_same_tensor():
+    minimiser = LBFGS(torch.zeros(2, 3, 4, 5), first_step=0.01)
+    where = minimiser.point.data_ptr()
+    for _ in range(3):
+        minimiser.tell(torch.ones(2), torch.ones(2, 3, 4, 5))
+    assert minimiser.point.data_ptr() == where
+
+
+def test_the_start_is_left_alone():
+    start = torch.zeros(1, 4)
+    minimiser = LBFGS(start, first_step=0.5)
+    minimiser.tell(torch.ones(1), torch.ones(1, 4))
+    assert torch.equal(start, torch.zeros(1, 4))
+    torch.testing.assert_close(minimiser.point, torch.full((1, 4), -0.5))
+
+
+@pytest.mark.parametrize("history", [0, -1, 2.5, True, None])
+def test_a_history_that_makes_no_sense_is_refused(history):
+    with pytest.raises(ValueError, match="history must be a whole number"):
+        LBFGS(torch.zeros(1, 4), first_step=0.01, history=history)
+
+
+@pytest.mark.parametrize("history", [1, 2, 30])
+def test_any_history_minimises(history):
+    assert evaluations(quadratic(20, 10), np.ones(10), 1e-8, history=history) < 200
+
+
+def test_it_is_stuck_where_nothing_lowers_the_value():
+    minimiser = LBFGS(torch.zeros(1, 3), first_step=0.01)
+    for _ in range(40):
+        minimiser.tell((minimiser.point != 0).any(1) + 1.0, torch.ones(1, 3))
+        if minimiser.stuck.all():
+            return
+    pytest.fail("never stuck")
