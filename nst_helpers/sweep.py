@@ -251,7 +251,7 @@ class _Job:
 
     def most_at_once(self, case: _Case) -> int:
         """Return how many runs like this one the device can do together."""
-        if self.net.device.type == "cpu":
+        if not _is_gpu(self.net.device):
             return 1
         known = {k: self.how[k] for k in ("optimizer", "history") if k in self.how}
         needed = estimate_memory(self.loss([case]), self.starts([case]).shape, **known)
@@ -287,6 +287,10 @@ class _Job:
 def _distinct(pictures: list[torch.Tensor], which: Sequence[int]) -> list[torch.Tensor]:
     """Return the picture of each run, or only one if it is the same for all."""
     return [pictures[i] for i in (which if len(set(which)) > 1 else which[:1])]
+
+
+def _is_gpu(device: torch.device) -> bool:
+    return device.type != "cpu"
 
 
 def _any_finite(loss: StyleTransferLoss, starts: torch.Tensor) -> bool:
@@ -406,7 +410,7 @@ def _task(job: _Job, case: _Case, slots: Mapping[str, int]) -> Result:
     from distributed import get_worker
 
     worker = get_worker()
-    tasks = slots.get(_host(worker.address), worker.state.nthreads)
+    tasks = slots.get(_host(worker.address)) or worker.state.nthreads
     torch.set_num_threads(max(1, CPU_COUNT // tasks))
     device = best_device()
     job = job.on(device)
