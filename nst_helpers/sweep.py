@@ -232,6 +232,7 @@ class _Job:
         return content.shape, case.ratio == 0, case.number if several else None
 
     def loss(self, cases: Sequence[_Case]) -> StyleTransferLoss:
+        """Return the loss of runs of one kind, which judges each by its own pictures and ratio."""
         contents = _distinct(self.contents, [case.content for case in cases])
         styles = _distinct(self.styles, [case.style for case in cases])
         ratios = [case.ratio for case in cases]
@@ -279,9 +280,15 @@ class _Job:
         """Return what is left of a run of which nothing came: its start, and the reason."""
         return Result(self.starts([case]).clamp(0, 1), stopped=str(problem))
 
-    def on(self, device: torch.device | str) -> _Job:
-        """Return the job with a copy of the network, there; others may use the one it has."""
-        return replace(self, net=copy.deepcopy(self.net).to(device))
+    def portable(self) -> _Job:
+        """Return the job as any machine can take it: on the CPU."""
+        return replace(
+            self,
+            net=copy.deepcopy(self.net).cpu(),
+            contents=[picture.cpu() for picture in self.contents],
+            styles=[picture.cpu() for picture in self.styles],
+            start=self.start.cpu() if torch.is_tensor(self.start) else self.start,
+        )
 
 
 def _distinct(pictures: list[torch.Tensor], which: Sequence[int]) -> list[torch.Tensor]:
@@ -371,7 +378,7 @@ def _on_cluster(
     # last of them that had it, the scheduler has it again. What is scattered would be gone.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph")
-        data = client.submit(_same, job.on("cpu"), pure=False)
+        data = client.submit(_same, job.portable(), pure=False)
     tasks = {
         client.submit(_task, data, case, dict(slots), pure=False, priority=-case.number): case
         for case in cases
@@ -413,10 +420,10 @@ def _task(job: _Job, case: _Case, slots: Mapping[str, int]) -> Result:
     tasks = slots.get(_host(worker.address)) or worker.state.nthreads
     torch.set_num_threads(max(1, CPU_COUNT // tasks))
     device = best_device()
-    job = job.on(device)
+    net = copy.deepcopy(job.net).to(device)  # the job is shared with the worker's other tasks
     if best_precision(device) == "float32":  # bfloat16 would be emulated, and slow
-        job.net.to_precision("float32")
-    return job.go([case])[0]
+        net.to_precision("float32")
+    return replace(job, net=net).go([case])[0]
 
 
 def _host(address: str) -> str:
