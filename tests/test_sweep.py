@@ -380,10 +380,9 @@ def kill_a_busy_worker(client, seen):
         if all(tasks for _, tasks in busy.values()):
             break
         time.sleep(0.02)
-    worker = psutil.Process(busy[min(busy)][0])
-    worker.kill()
-    worker.wait(10)
-    seen.append(worker.pid)
+    pid, _ = busy[min(busy)]
+    psutil.Process(pid).kill()  # not waited for: its nanny does that
+    seen.append(pid)
 
 
 def test_a_cluster_gives_the_same_though_a_worker_is_killed_midway(
@@ -397,7 +396,7 @@ def test_a_cluster_gives_the_same_though_a_worker_is_killed_midway(
     runs = sweep(
         *grid, steps=60, client=client, callback=lambda run, p: told.append((run, p.step, p.terms))
     )
-    assert killed and not psutil.pid_exists(killed[0])
+    assert killed and killed[0] not in client.run(os.getpid).values()
     assert [run[:4] for run in runs] == [run[:4] for run in here]
     for run, expected in zip(runs, here, strict=True):
         assert run.result.stopped == "done"
