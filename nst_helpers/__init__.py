@@ -46,7 +46,7 @@ from nst_helpers.plots import (
     plot_history,
     show_images,
 )
-from nst_helpers.sweep import alpha_beta_sweep
+from nst_helpers.sweep import alpha_beta_sweep, sweep
 from nst_helpers.weights import layer_names, load_weights
 
 __all__ = [
@@ -86,6 +86,7 @@ __all__ = [
     "save_image",
     "show_images",
     "style_loss",
+    "sweep",
     "to_image",
     "to_pil",
     "total_variation",
