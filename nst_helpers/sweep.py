@@ -261,7 +261,7 @@ class _Job:
     def go(self, cases: Sequence[_Case], callback: Callable | None = None) -> list[Result]:
         """Return the results of runs of one kind, done in one batch."""
         loss, starts = self.loss(cases), self.starts(cases)
-        tell = None if callback is None else _tell(callback, cases, loss)
+        tell = None if callback is None else _tell(callback, cases)
         try:
             result = optimize(loss, starts, callback=tell, **self.how)
         except ValueError as error:
@@ -335,34 +335,19 @@ def _batches(job: _Job, cases: list[_Case], batch: int | None) -> Iterator[list[
 
 
 def _tell(
-    callback: Callable[[int, Progress], object], cases: Sequence[_Case], loss: StyleTransferLoss
+    callback: Callable[[int, Progress], object], cases: Sequence[_Case]
 ) -> Callable[[Progress], bool]:
     """Return what tells each run of a batch its own progress."""
-    found: dict[str, torch.Tensor] = {}
-    if len(cases) > 1:
-        _listen(loss, found)
 
     def tell(progress: Progress) -> bool:
-        if len(cases) == 1:
-            return callback(cases[0].number, progress) is not False
-        for i, case in enumerate(cases):
-            terms = {name: values[i].item() for name, values in found.items()}
-            own = replace(progress, terms=terms, _pixels=progress._pixels[i : i + 1])
-            if math.isfinite(terms["total"]) and callback(case.number, own) is False:
+        for case, own in zip(
+            cases, progress.split() if len(cases) > 1 else [progress], strict=True
+        ):
+            if math.isfinite(own.terms["total"]) and callback(case.number, own) is False:
                 return False
         return True
 
     return tell
-
-
-def _listen(loss: StyleTransferLoss, found: dict[str, torch.Tensor]) -> StyleTransferLoss:
-    """Have every evaluation's terms in ``found``, (B,) each, those of smaller sizes as well."""
-    loss.register_forward_hook(
-        lambda _, __, terms: found.update({k: v.detach() for k, v in terms._asdict().items()})
-    )
-    resized = loss.resized
-    loss.resized = lambda scale: _listen(resized(scale), found)
-    return loss
 
 
 def _on_cluster(
