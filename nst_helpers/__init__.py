@@ -16,6 +16,7 @@ from nst_helpers.devices import (
     describe_device,
 )
 from nst_helpers.features import Features, load_network, normalise_activations
+from nst_helpers.fetch import fetch_image
 from nst_helpers.images import (
     check_output,
     load_image,
@@ -68,6 +69,7 @@ __all__ = [
     "content_loss",
     "describe_device",
     "estimate_memory",
+    "fetch_image",
     "figure_to_image",
     "figures_as_jpeg",
     "gram_matrix",
