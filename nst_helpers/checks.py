@@ -17,6 +17,7 @@ __all__ = [
     "check_content_loss",
     "check_gram_matrix",
     "check_im_convert",
+    "check_ratio_from_paper",
     "check_style_loss",
     "check_total_loss",
 ]
@@ -141,6 +142,45 @@ def check_gram_matrix(function: Callable[[torch.Tensor], torch.Tensor]) -> str:
         ),
     }
     return _verdict(function, (features,), right, wrong)
+
+
+def check_ratio_from_paper(
+    function: Callable[[torch.Tensor, int, int], torch.Tensor],
+) -> str:
+    """Say whether ``function`` converts alpha/beta from the paper's convention to the normalised.
+
+    Parameters
+    ----------
+    function : callable
+        Ratios alpha/beta (B,) in the paper's convention, the content layer's number of filters N
+        and of positions M, to the ratios (B,) that ask for the same picture with means.
+
+    Returns
+    -------
+    str
+        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
+    """
+    ratios, filters, positions = torch.tensor([1e-3, 0.5]), 3, 8
+    one = torch.ones(filters * positions).tolist()  # features that are all wrong by 1
+    content = sum(square / 2 for square in one) / (sum(one) / len(one))
+    style = sum(positions**2 for _ in range(filters**2)) / (4 * filters**2 * positions**2)
+    slow = torch.tensor([ratio * content / style for ratio in ratios.tolist()])
+    values = filters * positions
+    wrong = {
+        "the wrong way round: this goes from the normalised convention to the paper's": (
+            ratios / (2 * values)
+        ),
+        "the style loss has a constant too: the paper's is a quarter of the normalised one": (
+            ratios * values / 2
+        ),
+        "the content loss has a half in front of its sum": ratios * 4 * values,
+        "dividing by a quarter makes it larger": ratios * values / 8,
+        "a half divided by a quarter is 2": ratios * values,
+        "the content loss sums over the N filters, too": ratios * 2 * positions,
+        "the content loss sums over the M positions, too": ratios * 2 * filters,
+        "the conventions differ, so the ratios do: how many numbers does the sum add up?": ratios,
+    }
+    return _verdict(function, (ratios, filters, positions), slow, wrong)
 
 
 def check_style_loss(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> str:

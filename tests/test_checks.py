@@ -28,6 +28,7 @@ SOLUTIONS = {
     "gram_matrix": lambda f: torch.einsum("bnhw,bmhw->bnm", f, f) / (f.shape[2] * f.shape[3]),
     "style_loss": lambda f, p: ((gram(f) - gram(p)) ** 2).mean(dim=(1, 2)),
     "total_loss": lambda content, style, alpha, beta: alpha * content + beta * style,
+    "ratio_from_paper": lambda r, n, m: 2 * n * m * r,
 }
 WRONG = [
     # exercise, named wrong answer, what the hint must say
@@ -69,6 +70,14 @@ WRONG = [
     ("total_loss", lambda c, s, a, b: (a * c + b * s).mean(), "averaged over the batch"),
     ("total_loss", lambda c, s, a, b: a / b * c + s, "ratio"),
     ("total_loss", lambda c, s, a, b: c + s, "unscaled"),
+    ("ratio_from_paper", lambda r, n, m: r / (2 * n * m), "wrong way round"),
+    ("ratio_from_paper", lambda r, n, m: r * n * m / 2, "style loss has a constant"),
+    ("ratio_from_paper", lambda r, n, m: r * n * m * 4, "a half in front"),
+    ("ratio_from_paper", lambda r, n, m: r * n * m / 8, "makes it larger"),
+    ("ratio_from_paper", lambda r, n, m: r * n * m, "a half divided"),
+    ("ratio_from_paper", lambda r, n, m: 2 * m * r, "N filters, too"),
+    ("ratio_from_paper", lambda r, n, m: 2 * n * r, "M positions, too"),
+    ("ratio_from_paper", lambda r, n, m: r * 1, "conventions differ"),
 ]
 
 
