@@ -44,7 +44,9 @@ from nst_helpers.plots import (
     figure_to_image,
     figures_as_jpeg,
     plot_history,
+    plot_layers,
     show_images,
+    show_matrix,
 )
 from nst_helpers.sweep import alpha_beta_sweep
 from nst_helpers.weights import layer_names, load_weights
@@ -81,10 +83,12 @@ __all__ = [
     "normalise_activations",
     "optimize",
     "plot_history",
+    "plot_layers",
     "resize_image",
     "sample_images",
     "save_image",
     "show_images",
+    "show_matrix",
     "style_loss",
     "to_image",
     "to_pil",
