@@ -17,6 +17,7 @@ __all__ = [
     "check_content_loss",
     "check_gram_matrix",
     "check_im_convert",
+    "check_keep_colours",
     "check_ratio_from_paper",
     "check_style_loss",
     "check_total_loss",
@@ -142,6 +143,49 @@ def check_gram_matrix(function: Callable[[torch.Tensor], torch.Tensor]) -> str:
         ),
     }
     return _verdict(function, (features,), right, wrong)
+
+
+def check_keep_colours(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> str:
+    """Say whether ``function`` gives the content image the luminance of the result.
+
+    Parameters
+    ----------
+    function : callable
+        Result and content image, (B, 3, H, W) each, to the picture (B, 3, H, W) whose luminance
+        0.299 R + 0.587 G + 0.114 B is the result's and whose colour differences are the content's.
+
+    Returns
+    -------
+    str
+        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
+    """
+    result, content = _small(2, 3, 2, 4, seed=6), _small(2, 3, 2, 4, seed=7)
+    shares = (0.299, 0.587, 0.114)
+    right = content.clone()
+    for b, y, x in ((b, y, x) for b in range(2) for y in range(2) for x in range(4)):
+        pairs = zip(result[b, :, y, x].tolist(), content[b, :, y, x].tolist(), strict=True)
+        grey = sum(w * (r - c) for w, (r, c) in zip(shares, pairs, strict=True))
+        for channel in range(3):
+            right[b, channel, y, x] += grey
+    weights = torch.tensor(shares).view(1, 3, 1, 1)
+    light, old = ((weights * image).sum(1, keepdim=True) for image in (result, content))
+    wrong = {
+        "exchanged: this keeps the result's colours and takes the content's luminance": (
+            result + old - light
+        ),
+        "subtract the content's own luminance first, or it counts twice": content + light,
+        "that is the luminance alone, a grey picture: add the content's colours": (
+            light.expand_as(result)
+        ),
+        "the wrong sign: add the result's luminance and subtract the content's": (
+            content - light + old
+        ),
+        "the mean of R, G and B is not the luminance: green weighs most": (
+            content + (result - content).mean(1, keepdim=True)
+        ),
+        "the channels were weighted, but not added up": content + weights * (result - content),
+    }
+    return _verdict(function, (result, content), right, wrong)
 
 
 def check_ratio_from_paper(

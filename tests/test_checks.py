@@ -10,6 +10,7 @@ from nst_helpers import checks
 
 MEAN = torch.tensor(checks.IMAGENET_MEAN).view(1, 3, 1, 1)
 STD = torch.tensor(checks.IMAGENET_STD).view(1, 3, 1, 1)
+LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 
 
 def gram(f, scale=True):
@@ -22,6 +23,10 @@ def mixed_gram(f):
     return f @ f.T / f.shape[1]
 
 
+def luminance(x):
+    return (LUMA * x).sum(1, keepdim=True)
+
+
 SOLUTIONS = {
     "im_convert": lambda x: (x * STD + MEAN).clamp(0, 1),
     "content_loss": lambda f, p: ((f - p) ** 2).mean(dim=(1, 2, 3)),
@@ -29,6 +34,7 @@ SOLUTIONS = {
     "style_loss": lambda f, p: ((gram(f) - gram(p)) ** 2).mean(dim=(1, 2)),
     "total_loss": lambda content, style, alpha, beta: alpha * content + beta * style,
     "ratio_from_paper": lambda r, n, m: 2 * n * m * r,
+    "keep_colours": lambda r, c: c + luminance(r) - luminance(c),
 }
 WRONG = [
     # exercise, named wrong answer, what the hint must say
@@ -78,6 +84,12 @@ WRONG = [
     ("ratio_from_paper", lambda r, n, m: 2 * m * r, "N filters, too"),
     ("ratio_from_paper", lambda r, n, m: 2 * n * r, "M positions, too"),
     ("ratio_from_paper", lambda r, n, m: r * 1, "conventions differ"),
+    ("keep_colours", lambda r, c: r + luminance(c) - luminance(r), "exchanged"),
+    ("keep_colours", lambda r, c: c + luminance(r), "counts twice"),
+    ("keep_colours", lambda r, c: luminance(r).expand(2, 3, 2, 4), "grey"),
+    ("keep_colours", lambda r, c: c - luminance(r) + luminance(c), "wrong sign"),
+    ("keep_colours", lambda r, c: c + (r - c).mean(1, keepdim=True), "green"),
+    ("keep_colours", lambda r, c: c + LUMA * (r - c), "not added up"),
 ]
 
 
