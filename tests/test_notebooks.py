@@ -1,6 +1,7 @@
 """What every notebook must keep to; that they run is tested by nbval."""
 
 import ast
+import importlib.util
 import inspect
 import itertools
 import os
@@ -224,3 +225,24 @@ def test_file_is_small(path):
 
 def test_files_are_small_together():
     assert sum(path.stat().st_size for path in NOTEBOOKS) < 5_000_000
+
+
+def test_printed_floats_are_compared_with_tolerance(tmp_path):
+    spec = importlib.util.spec_from_file_location("root_conftest", ROOT / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    stored = module.Close("loss 0.12345 of n=3")
+    assert stored == module.Close("loss 0.12346 of n=3")
+    for other in ("loss 0.12545 of n=3", "loss 0.12345 of n=4", "gain 0.12345 of n=3", "loss 0.12"):
+        assert stored != module.Close(other)
+
+
+def test_what_no_budget_changes_is_compared():
+    # A cell whose stored output were wrong would fail under nbval.
+    tagged = [
+        cell
+        for path in NOTEBOOKS
+        for cell in nbformat.read(path, as_version=4).cells
+        if "nbval-check-output" in cell.metadata.get("tags", ())
+    ]
+    assert len(tagged) >= 3
