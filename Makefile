@@ -2,7 +2,7 @@
 # only when the requirements change. Nothing but pip needs a network.
 
 PYTHON ?= python3
-NOTEBOOK ?= notebooks/04_style_transfer.ipynb
+NOTEBOOKS ?= $(sort $(wildcard notebooks/*.ipynb))
 
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
@@ -11,13 +11,17 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab test bench lint clean
+.PHONY: run lab notebooks test bench lint clean
 
 run: .venv/installed
-	$(BIN)/python scripts/run_notebook.py $(NOTEBOOK) --output output
+	$(BIN)/python scripts/run_notebook.py $(NOTEBOOKS) --output output
 
 lab: .venv/installed
-	$(BIN)/jupyter lab $(NOTEBOOK)
+	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))
+
+# The notebooks' stored outputs: all of them, at full quality, from one real run.
+notebooks: .venv/installed
+	NST_BUDGET=full $(BIN)/python scripts/run_notebook.py $(NOTEBOOKS) --inplace --output output
 
 test: .venv/installed
 	$(BIN)/python -m pytest

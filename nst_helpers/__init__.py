@@ -17,6 +17,7 @@ from nst_helpers.devices import (
     record,
 )
 from nst_helpers.features import Features, load_network, normalise_activations
+from nst_helpers.fetch import fetch_image
 from nst_helpers.images import (
     check_output,
     load_image,
@@ -44,7 +45,9 @@ from nst_helpers.plots import (
     figure_to_image,
     figures_as_jpeg,
     plot_history,
+    plot_layers,
     show_images,
+    show_matrix,
 )
 from nst_helpers.sweep import alpha_beta_sweep, sweep
 from nst_helpers.weights import layer_names, load_weights
@@ -69,6 +72,7 @@ __all__ = [
     "content_loss",
     "describe_device",
     "estimate_memory",
+    "fetch_image",
     "figure_to_image",
     "figures_as_jpeg",
     "gram_matrix",
@@ -80,11 +84,13 @@ __all__ = [
     "normalise_activations",
     "optimize",
     "plot_history",
+    "plot_layers",
     "record",
     "resize_image",
     "sample_images",
     "save_image",
     "show_images",
+    "show_matrix",
     "style_loss",
     "sweep",
     "to_image",

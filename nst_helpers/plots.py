@@ -13,10 +13,20 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nst_helpers.features import Features
 from nst_helpers.images import to_image, to_pil
+from nst_helpers.losses import CONTENT_LAYERS, STYLE_LAYERS
 from nst_helpers.optimize import Progress, Result
 
-__all__ = ["LiveView", "figure_to_image", "figures_as_jpeg", "plot_history", "show_images"]
+__all__ = [
+    "LiveView",
+    "figure_to_image",
+    "figures_as_jpeg",
+    "plot_history",
+    "plot_layers",
+    "show_images",
+    "show_matrix",
+]
 
 # Okabe & Ito's colours, which colour-blind people can tell apart.
 COLOURS = {"total": "#000000", "content": "#0072B2", "style": "#D55E00", "tv": "#009E73"}
@@ -96,6 +106,86 @@ def plot_history(history: Sequence[dict] | Result, ax: Axes | None = None) -> Ax
     ax.grid(alpha=0.3)
     if ax.lines:
         ax.legend(frameon=False)
+    return ax
+
+
+def show_matrix(
+    matrix: torch.Tensor,
+    title: str | None = None,
+    *,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    limit: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Show a matrix of numbers >= 0, such as a Gram matrix, from dark (0) to bright.
+
+    Parameters
+    ----------
+    matrix : torch.Tensor
+        (R, C). With names, each number is written into its place.
+    title : str, optional
+    rows, columns : sequence of str
+        Names of rows and columns.
+    limit : float, optional
+        The brightest value; the matrix's own largest by default. Give matrices to compare the same.
+    ax : Axes, optional
+        Where to draw; a figure of its own by default.
+    """
+    values = matrix.detach().float().cpu().numpy()
+    if values.ndim != 2:
+        raise ValueError(f"expected a matrix (R, C); got shape {tuple(matrix.shape)}")
+    if ax is None:
+        size = (1.5 + 0.9 * len(columns), 0.9 + 0.45 * len(rows)) if len(rows) else (3.6, 3.4)
+        ax = plt.figure(figsize=size, layout="constrained").subplots()
+    limit = values.max() if limit is None else limit
+    aspect = "auto" if len(rows) else "equal"
+    ax.imshow(values, vmin=0, vmax=limit, cmap="viridis", aspect=aspect, interpolation="nearest")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_title(title or "")
+    ax.spines[:].set_visible(False)
+    if len(rows) or len(columns):
+        for (row, column), value in np.ndenumerate(values):
+            colour = "black" if value > 0.6 * limit else "white"
+            ax.text(column, row, f"{value:.2g}", ha="center", va="center", color=colour)
+    return ax
+
+
+def plot_layers(net: Features, size: int = 256, ax: Axes | None = None) -> Axes:
+    """Draw a network as a map: every layer that a picture passes, with its size.
+
+    Parameters
+    ----------
+    net : Features
+    size : int
+        Side of a square picture, in pixels. A box is as high as its layer's maps, and the wider
+        the more maps there are; the layers of the style and the content loss are coloured.
+    ax : Axes, optional
+        Where to draw; a figure of its own by default.
+    """
+    if ax is None:
+        ax = plt.figure(figsize=(11, 3.6), layout="constrained").subplots()
+    x, side, channels, names = 0.0, size, 3, []
+    for layer in ("picture", *(name for name in net.layers if not name.startswith("conv"))):
+        if layer.startswith("relu"):
+            channels = net.convolutions[layer.replace("relu", "conv")].out_channels
+        elif layer.startswith("pool"):
+            side //= 2
+        colour = "#bbbbbb" if layer.startswith("pool") else "#dddddd"
+        colour = COLOURS["style"] if layer in STYLE_LAYERS else colour
+        colour = COLOURS["content"] if layer in CONTENT_LAYERS else colour
+        width = 0.35 + 0.1 * math.log2(channels)
+        ax.bar(x + width / 2, side, width, bottom=-side / 2, color=colour, edgecolor="white")
+        if layer[4:] in ("ure", *(f"{block}_1" for block in range(1, 6))):
+            said = f"{channels} x\n{side} x {side}"
+            ax.text(x + width / 2, side / 2 + size / 40, said, ha="center", va="bottom", fontsize=8)
+        names.append((x + width / 2, layer))
+        x += width + {"pict": 1.0, "pool": 0.5}.get(layer[:4], 0.12)
+    ax.set_xticks(*zip(*names, strict=True), rotation=60, ha="right", rotation_mode="anchor")
+    ax.set(yticks=[], xlim=(-0.3, x), ylim=(-0.55 * size, 0.72 * size))
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
     return ax
 
 

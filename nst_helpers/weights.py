@@ -7,17 +7,16 @@ to download.
 
 from __future__ import annotations
 
-import http.client
 import itertools
 import os
 import re
-import threading
-import urllib.request
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 import torch
+
+from nst_helpers.fetch import why_no_answer
 
 __all__ = ["layer_names", "load_weights"]
 
@@ -25,7 +24,6 @@ BUNDLED = Path(__file__).with_name("weights") / "bundled.safetensors"
 VGG19_FILE = "vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
 LAYOUT = (2, 2, 4, 4, 4)  # VGG-19's convolutions in each block; pooling after each block
 VGG19_CHANNELS = (64, 128, 256, 512, 512)
-SECONDS_TO_ANSWER = 6  # how long to wait for a sign of the internet before giving up
 
 
 def load_weights(source: str | os.PathLike = "auto") -> tuple[dict[str, torch.Tensor], dict]:
@@ -115,7 +113,7 @@ def _download_vgg19() -> Path:
             "Until then, load_network('bundled') needs neither torchvision nor the internet."
         ) from error
     no_internet = "VGG-19 could not be downloaded: {}. load_network('bundled') works offline."
-    answer = _ask(VGG19_Weights.IMAGENET1K_V1.url)
+    answer = why_no_answer(VGG19_Weights.IMAGENET1K_V1.url)
     if answer is not None:
         raise ConnectionError(no_internet.format(answer))
     try:
@@ -125,27 +123,6 @@ def _download_vgg19() -> Path:
     except (OSError, RuntimeError) as error:
         raise ConnectionError(no_internet.format(error)) from error
     return _vgg19_path()
-
-
-def _ask(url: str) -> str | None:
-    """Return why ``url`` does not answer within seconds, or None if it does.
-
-    In a thread, because looking up a host name has no time limit of its own.
-    """
-    problem = [f"no answer within {SECONDS_TO_ANSWER} seconds"]
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER):
-                problem.clear()
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            problem[:] = [str(error).strip()]
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(SECONDS_TO_ANSWER)
-    return problem[0] if problem else None
 
 
 def _load_file(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict]:

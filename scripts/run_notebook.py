@@ -1,12 +1,14 @@
-"""Run a notebook without a browser, and keep what it makes: ``make run``.
+"""Run notebooks without a browser, and keep what they make: ``make run``.
 
-Writes the executed notebook and an HTML copy of it into the output folder, beside the pictures the
-notebook itself saves there.
+Writes each executed notebook and an HTML copy of it into the output folder, beside the pictures the
+notebooks themselves save there, and a page that lists them. With --inplace the notebooks keep the
+outputs themselves: ``make notebooks``.
 """
 
 from __future__ import annotations
 
 import argparse
+import html
 import os
 import re
 import sys
@@ -18,7 +20,7 @@ import nbconvert
 import nbformat
 
 
-def run(notebook: Path, output: Path) -> int:
+def run(notebook: Path, output: Path, inplace: bool = False) -> int:
     output.mkdir(parents=True, exist_ok=True)
     (output / ".writable").touch()  # before the work, not after
     (output / ".writable").unlink()
@@ -37,6 +39,7 @@ def run(notebook: Path, output: Path) -> int:
         pages,
         timeout=1800,
         kernel_name="python3",
+        record_timing=False,
         resources={"metadata": {"path": str(notebook.parent)}},
         on_cell_start=started,
     )
@@ -55,6 +58,9 @@ def run(notebook: Path, output: Path) -> int:
         print(failed, file=sys.stderr)
         print(f"a cell failed; the notebook up to there: {executed}", file=sys.stderr)
         return 1
+    if inplace:
+        pages.metadata.pop("widgets", None)  # bars that are over
+        nbformat.write(pages, notebook)
     made = [p for p in sorted(output.iterdir()) if p.stat().st_mtime >= wall - 1]
     said = "\n".join(o.get("text", "") for c in cells for o in c.get("outputs", ()))
     network = re.search(r"^network: (.*)$", said, re.MULTILINE)
@@ -65,18 +71,39 @@ def run(notebook: Path, output: Path) -> int:
     return 0
 
 
+def write_index(notebooks: list[Path], output: Path) -> None:
+    """List the pages of the notebooks that ran, by their titles."""
+    lines = []
+    for notebook in notebooks:
+        first = nbformat.read(notebook, as_version=4).cells[0].source
+        title = html.escape(first.splitlines()[0].lstrip("# "))
+        page = notebook.with_suffix(".html").name
+        lines.append(f'<li><a href="{page}">{notebook.stem[:2]} {title}</a></li>')
+    text = "<!doctype html><meta charset=utf-8><title>Neural Style Transfer</title>"
+    text += f"<h1>Neural Style Transfer</h1><ul>{''.join(lines)}</ul>"
+    (output / "index.html").write_text(text, encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("notebook", type=Path)
+    parser.add_argument("notebooks", type=Path, nargs="+")
     parser.add_argument("--output", type=Path, default=Path("output"))
+    parser.add_argument("--inplace", action="store_true", help="keep the outputs in the notebooks")
     args = parser.parse_args()
-    if not args.notebook.is_file():
-        parser.error(f"there is no notebook {args.notebook}")
+    for notebook in args.notebooks:
+        if not notebook.is_file():
+            parser.error(f"there is no notebook {notebook}")
     try:
-        return run(args.notebook, args.output)
+        for notebook in args.notebooks:
+            print(f"\n{notebook}")
+            if failed := run(notebook, args.output, args.inplace):
+                return failed
+        write_index(args.notebooks, args.output)
     except OSError as error:
         print(f"cannot write into {args.output}: {error}", file=sys.stderr)
         return 1
+    print(f"\nall of them: {os.path.relpath(args.output / 'index.html')}")
+    return 0
 
 
 if __name__ == "__main__":

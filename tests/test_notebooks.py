@@ -1,13 +1,25 @@
 """What every notebook must keep to; that they run is tested by nbval."""
 
+import ast
+import importlib.util
+import inspect
+import itertools
+import os
+import re
 import statistics
 from pathlib import Path
 
 import nbformat
 import pytest
 
+import nst_helpers as nst
+from nst_helpers import checks
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PICTURES = {"image/jpeg", "image/png", "image/webp", "image/gif"}
+# In text or code: folders of somebody's machine.
+MACHINE = re.compile(r"/(home|Users|root|tmp|work|mnt|var)/|[A-Z]:\\\\|site-packages|ipykernel_\d")
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -20,8 +32,18 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
+@pytest.fixture
+def prose(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def has_picture(cell):
+    outputs = cell.get("outputs", ())
+    return any(PICTURES & set(output.get("data", {})) for output in outputs)
+
+
+def test_there_are_notebooks_in_the_order_of_the_lecture():
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04"]
 
 
 def test_stored_outputs_come_from_one_run_from_the_top(code_cells):
@@ -33,11 +55,27 @@ def test_no_errors_or_warnings_are_stored(code_cells):
         for output in cell.outputs:
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text
+            assert "Warning" not in output.get("text", "")
+
+
+def test_no_paths_of_a_machine_are_stored(notebook):
+    for cell in notebook.cells:
+        texts = [cell.source]
+        for output in cell.get("outputs", ()):
+            texts += [output.get("text", ""), output.get("data", {}).get("text/plain", "")]
+            texts.append(output.get("data", {}).get("text/html", ""))
+        for text in texts:
+            assert not MACHINE.search(re.sub(r"https?://\S+", "", "".join(text))), text[:300]
+
+
+def test_metadata_are_of_no_machine(notebook):
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"tags"}, cell.metadata
 
 
 def test_a_picture_comes_within_three_code_cells(code_cells):
-    kinds = {kind for c in code_cells[:3] for o in c.outputs for kind in o.get("data", {})}
-    assert "image/jpeg" in kinds
+    assert any(has_picture(cell) for cell in code_cells[:3])
 
 
 def test_cells_are_short(code_cells):
@@ -46,11 +84,127 @@ def test_cells_are_short(code_cells):
     assert statistics.median(lengths) <= 6
 
 
-def test_prose_is_short_and_comes_first(notebook):
+def test_prose_is_short_and_comes_first(notebook, prose):
     assert notebook.cells[0].cell_type == "markdown"
+    for cell in prose:
+        most = 100 if cell is notebook.cells[0] else 80  # the first one has the badges
+        words = re.sub(r"\]\([^)]*\)|^\|.*$", "", cell.source, flags=re.MULTILINE).split()
+        assert len(words) <= most, cell.source[:60]
+
+
+def test_it_says_what_it_is_about_and_what_it_takes(prose):
+    first = prose[0].source
+    for part in ("**The question:**", "Afterwards", "eed", "aper"):
+        assert part in first, part
+    assert re.search(r"minute|second", first)
+    assert "colab.research.google.com" in first
+    assert "mybinder.org" in first
+
+
+def test_a_guarded_install_comes_first(code_cells):
+    source = code_cells[0].source
+    assert 'if "google.colab" in sys.modules:' in source
+    assert "pip" in source
+
+
+def test_one_repository_is_named_everywhere(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells[:4])
+    named = re.findall(
+        r"(?:research\.google\.com/github/|mybinder\.org/v2/gh/|git\+https://github\.com/)"
+        r"([\w.-]+/[\w-]+)",
+        text,
+    )
+    assert len(named) >= 3
+    assert set(named) == {"nst-helpers/nst-helpers"}
+
+
+def test_it_asks_for_predictions(prose):
+    assert sum("Before you run" in cell.source for cell in prose) >= 2
+
+
+def test_every_picture_has_a_sentence_after_it(notebook):
+    # A cell that only prints a number or draws once more may come between.
+    for i, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and has_picture(cell):
+            after = [c for c in notebook.cells[i + 1 : i + 3] if c.cell_type == "markdown"]
+            assert after, cell.source[:80]
+            assert re.search(r"\w+[.:!?*)]", after[0].source), cell.source[:80]
+
+
+def test_pictures_in_the_prose_have_alt_text(prose):
+    for cell in prose:
+        assert not re.search(r"!\[\s*\]\(", cell.source)
+
+
+def test_it_ends_with_what_was_learnt_and_what_to_try(prose):
+    last = "\n\n".join(cell.source for cell in prose[-2:])
+    assert re.search(r"## Three things learnt\n\n1\. .+\n2\. .+\n3\. .+", last)
+    assert len(re.findall(r"^- ", last.split("## Two things to try")[1], re.MULTILINE)) == 2
+
+
+def test_it_leads_on_to_the_next():
+    for this, following in itertools.pairwise(NOTEBOOKS):
+        last = nbformat.read(this, as_version=4).cells[-1].source
+        assert f"]({following.name})" in last, this.stem
+
+
+def test_links_to_files_lead_somewhere(prose):
+    for cell in prose:
+        for link in re.findall(r"\]\(([^)#\s]+)", cell.source):
+            if not link.startswith("http"):
+                assert (ROOT / "notebooks" / link).exists(), link
+            elif "/nst-helpers/" in link:
+                found = re.search(r"(?:blob/main|lab/tree)/(notebooks/\S+?\.ipynb)", link)
+                assert found is None or (ROOT / found[1]).exists(), link
+
+
+def test_every_name_of_the_package_exists(notebook):
+    places = {"nst": nst, "checks": checks}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            assert len(cell.source.split()) <= 100, cell.source[:60]
+        for place, name in re.findall(r"\b(nst|checks)\.([A-Za-z_]\w*)", cell.source):
+            assert hasattr(places[place], name), f"{place}.{name}"
+
+
+def test_every_option_given_to_the_package_exists(code_cells):
+    for cell in code_cells:
+        for call in ast.walk(ast.parse(cell.source)):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("nst."):
+                function = getattr(nst, ast.unparse(call.func)[4:], None)
+                parameters = inspect.signature(function).parameters if function else {}
+                open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+                for keyword in call.keywords:
+                    assert open_ended or keyword.arg in (None, *parameters), ast.unparse(call)
+
+
+def test_an_exercise_has_a_stub_and_a_check_that_let_the_run_go_on(code_cells):
+    stubs = [cell for cell in code_cells if "raise NotImplementedError" in cell.source]
+    assert 1 <= len(stubs) <= 2
+    for cell in stubs:
+        assert "checks.check_" in cell.source
+        said = "".join(output.get("text", "") for output in cell.outputs)
+        assert said.startswith("Not tried yet: write ")
+
+
+def test_the_new_idea_is_shown_to_be_the_packages(code_cells):
+    assert any(re.search(r"\bassert_close\(", cell.source) for cell in code_cells)
+
+
+def test_no_definition_appears_in_two_notebooks():
+    places = {}
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            for name in re.findall(r"^def (\w+)", cell.source, re.MULTILINE):
+                places.setdefault(name, set()).add(path.stem)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_sizes_and_steps_come_from_one_place(code_cells):
+    assert any("nst.budget(" in cell.source for cell in code_cells[:3])
+
+
+def test_tests_run_at_the_small_budget():
+    assert os.environ["NST_BUDGET"] in ("quick", "full")
+    assert 'setdefault("NST_BUDGET", "quick")' in (ROOT / "conftest.py").read_text()
 
 
 def test_no_magics_installs_or_star_imports(code_cells):
@@ -67,3 +221,28 @@ def test_kernel_is_the_ordinary_one(notebook):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_file_is_small(path):
     assert path.stat().st_size < 1_000_000
+
+
+def test_files_are_small_together():
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < 5_000_000
+
+
+def test_printed_floats_are_compared_with_tolerance(tmp_path):
+    spec = importlib.util.spec_from_file_location("root_conftest", ROOT / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    stored = module.Close("loss 0.12345 of n=3")
+    assert stored == module.Close("loss 0.12346 of n=3")
+    for other in ("loss 0.12545 of n=3", "loss 0.12345 of n=4", "gain 0.12345 of n=3", "loss 0.12"):
+        assert stored != module.Close(other)
+
+
+def test_what_no_budget_changes_is_compared():
+    # A cell whose stored output were wrong would fail under nbval.
+    tagged = [
+        cell
+        for path in NOTEBOOKS
+        for cell in nbformat.read(path, as_version=4).cells
+        if "nbval-check-output" in cell.metadata.get("tags", ())
+    ]
+    assert len(tagged) >= 3

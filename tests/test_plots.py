@@ -22,7 +22,9 @@ from nst_helpers import (
     noise_like,
     optimize,
     plot_history,
+    plot_layers,
     show_images,
+    show_matrix,
 )
 
 
@@ -293,3 +295,47 @@ def test_the_backend_is_left_alone():
     before = matplotlib.get_backend()
     figure_to_image(show_images([make_picture(6, 8)])[0].figure)
     assert matplotlib.get_backend() == before
+
+
+# --- matrices and maps ---------------------------------------------------------------------------
+
+
+def test_a_matrix_is_shown_as_it_is():
+    matrix = torch.tensor([[0.0, 0.5], [1.0, 4.0]], requires_grad=True)
+    ax = show_matrix(matrix, "a title", limit=2.0)
+    (shown,) = ax.images
+    assert np.array_equal(shown.get_array(), matrix.detach().numpy())
+    assert shown.get_clim() == (0, 2)
+    assert ax.get_title() == "a title"
+    assert not ax.texts
+
+
+def test_a_matrix_with_names_has_its_numbers():
+    matrix = torch.tensor([[0.0, 0.123, 3.0], [1.0, 4.0, 10.0]])
+    ax = show_matrix(matrix, rows=["up", "down"], columns=["a", "b", "c"])
+    assert [t.get_text() for t in ax.texts] == ["0", "0.12", "3", "1", "4", "10"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["up", "down"]
+    assert ax.images[0].get_clim() == (0, 10)
+
+
+def test_what_is_no_matrix():
+    with pytest.raises(ValueError, match=r"matrix \(R, C\); got shape \(1, 2, 2\)"):
+        show_matrix(torch.zeros(1, 2, 2))
+
+
+def test_the_map_has_every_layer_in_order_with_its_size(net):
+    ax = plot_layers(net, size=64)
+    names = [t.get_text() for t in ax.get_xticklabels()]
+    assert names == ["picture", *(name for name in net.layers if not name.startswith("conv"))]
+    heights = dict(zip(names, (bar.get_height() for bar in ax.patches), strict=True))
+    assert heights["picture"] == heights["relu1_2"] == 64
+    assert heights["pool1"] == 32
+    assert heights["relu4_2"] == 8
+    assert "8 x\n4 x 4" in [t.get_text() for t in ax.texts]  # relu5_1
+
+
+def test_the_map_draws_where_it_is_told(net):
+    own = plt.figure().subplots()
+    assert plot_layers(net, ax=own) is own
+    assert show_matrix(torch.eye(2), ax=own) is own

@@ -204,3 +204,27 @@ def test_run_notebook_keeps_the_pages_of_a_failing_notebook(tmp_path):
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
     assert "fine" in (tmp_path / "out" / "broken.html").read_text(encoding="utf-8")
+
+
+def test_run_notebook_runs_several_lists_them_and_keeps_outputs_only_if_asked(tmp_path):
+    import nbformat
+
+    for name in ("00_first", "01_second"):
+        pages = nbformat.v4.new_notebook()
+        pages.cells = [
+            nbformat.v4.new_markdown_cell(f"# About {name} & more"),
+            nbformat.v4.new_code_cell("print('fine')"),
+        ]
+        nbformat.write(pages, tmp_path / f"{name}.ipynb")
+    notebooks, out = sorted(tmp_path.glob("*.ipynb")), tmp_path / "out"
+    before = notebooks[0].read_text(encoding="utf-8")
+    assert run("run_notebook.py", *notebooks, "--output", out).returncode == 0
+    assert notebooks[0].read_text(encoding="utf-8") == before
+    index = (out / "index.html").read_text(encoding="utf-8")
+    assert '<a href="01_second.html">01 About 01_second &amp; more</a>' in index
+    assert run("run_notebook.py", *notebooks, "--inplace", "--output", out).returncode == 0
+    for notebook in notebooks:
+        cell = nbformat.read(notebook, as_version=4).cells[1]
+        assert cell.outputs[0].text == "fine\n"
+        assert cell.execution_count == 1
+        assert not cell.metadata

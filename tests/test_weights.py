@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from conftest import NAMES, make_weights, torchvision_keys
 
-from nst_helpers import layer_names, load_network, load_weights, weights
+from nst_helpers import fetch, layer_names, load_network, load_weights, weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = (2, 3, 2, 3, 2)
@@ -400,7 +400,7 @@ def test_without_name_resolution_it_names_the_bundled_network(
 
 
 def test_a_name_resolution_that_hangs_is_noticed(hub, monkeypatch, torchvision_weights):
-    monkeypatch.setattr(weights, "SECONDS_TO_ANSWER", 0.5)
+    monkeypatch.setattr(fetch, "SECONDS_TO_ANSWER", 0.5)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: time.sleep(4) or no_internet())
     check_refused(hub, within=2.5)
 

@@ -1,0 +1,43 @@
+"""Notebooks run at a small budget under pytest; what they print is compared with tolerance."""
+
+import math
+import os
+import re
+
+import nbval.plugin
+
+os.environ.setdefault("NST_BUDGET", "quick")  # nbval's kernels inherit it
+
+FLOAT = re.compile(r"-?\d+\.\d*(?:e[+-]?\d+)?")
+
+
+class Close(str):
+    """Text that equals text with the same words and whole numbers, and floats within 0.1 %."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        if not isinstance(other, str):
+            return NotImplemented
+        mine, theirs = FLOAT.findall(self), FLOAT.findall(other)
+        return FLOAT.split(self) == FLOAT.split(other) and all(
+            math.isclose(float(a), float(b), rel_tol=1e-3, abs_tol=1e-6)
+            for a, b in zip(mine, theirs, strict=True)
+        )
+
+    def __ne__(self, other):
+        return not self == other
+
+
+def pytest_configure(config):
+    """Let cells tagged nbval-check-output be compared so."""
+    cell = nbval.plugin.IPyNbCell
+    sanitize = cell.sanitize
+
+    def tolerant(self, text):
+        found = sanitize(self, text)
+        return Close(found) if isinstance(found, str) else found
+
+    if sanitize.__name__ != "tolerant":
+        cell.sanitize = tolerant
