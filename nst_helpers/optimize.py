@@ -339,7 +339,10 @@ class _Run:
         self.callback, self.wanted, self.range_weight = callback, wanted, range_weight
         image = before.unclipped.detach().float()
         if image.shape != level.shape:
-            image = F.interpolate(image, level.shape[2:], mode="bicubic", antialias=True)
+            image = F.interpolate(image, level.shape[2:], mode="bicubic", antialias=True).clamp(
+                0, 1
+            )
+            before = replace(before, steepness=None)  # a new size is a new start
         device = _device(self.loss, image)
         # No clamping while it runs: it would break L-BFGS's model of the curvature.
         self.pixels = image.to(device, copy=True).contiguous()

@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from nst_helpers import available_memory, best_device, describe_device
+from nst_helpers import available_memory, best_device, best_precision, describe_device, record
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -59,3 +59,57 @@ def test_a_gpus_memory_shrinks_by_what_is_held_and_grows_back():
     assert before - available_memory("cuda") == pytest.approx(2**28, rel=0.1)
     del held
     assert available_memory("cuda") == pytest.approx(before, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("bf16", "amx", "mkldnn", "expected"),
+    [
+        (True, False, True, "bfloat16"),
+        (False, True, True, "bfloat16"),
+        (False, False, True, "float32"),
+        (True, True, False, "float32"),
+    ],
+)
+def test_a_cpu_computes_in_what_it_multiplies_fastest(monkeypatch, bf16, amx, mkldnn, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: mkldnn)
+    assert best_precision("cpu") == expected
+
+
+def test_a_torch_that_does_not_tell_gets_float32(monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert best_precision("cpu") == "float32"
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")]
+)
+def test_gpus_compute_in_bfloat16_from_ampere_on(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert best_precision("cuda") == expected
+    assert best_precision("mps") == "float32"
+
+
+def test_a_step_is_recorded_on_cuda_only():
+    def step():
+        pass
+
+    assert record(step, "cpu") is step
+
+
+@GPU
+def test_a_recorded_step_computes_what_the_step_computes():
+    numbers = torch.zeros(1, device="cuda")
+
+    def step():
+        numbers.add_(1)
+
+    step()
+    again = record(step, "cuda")
+    assert again is not step
+    assert numbers.item() == 1
+    again()
+    again()
+    assert numbers.item() == 3

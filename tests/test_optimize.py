@@ -7,9 +7,20 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import make_picture
 
-from nst_helpers import LossTerms, Progress, Result, StyleTransferLoss, noise_like, optimize
+from conftest import make_picture
+from nst_helpers import (
+    Features,
+    LossTerms,
+    Progress,
+    Result,
+    StyleTransferLoss,
+    devices,
+    estimate_memory,
+    noise_like,
+    optimize,
+    resize_image,
+)
 
 BOTH = pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 TERMS = {"total", "content", "style", "tv"}
@@ -515,3 +526,195 @@ def test_it_works_under_no_grad(target, start):
     with torch.no_grad():
         result = optimize(Quadratic(target), start, steps=3)
     assert len(result.history) == 3
+
+
+# --- coarse to fine ------------------------------------------------------------------------------
+
+
+def test_a_pyramid_goes_from_small_to_full(loss, content):
+    seen, snapshots = [], [2, 7]
+    result = optimize(
+        loss,
+        noise_like(content),
+        steps=(4, 3, 2),
+        pyramid=(24, 36),
+        snapshots=snapshots,
+        callback=lambda p: seen.append((p.step, p.steps, tuple(p.image().shape[2:]))),
+    )
+    assert result.image.shape == content.shape
+    assert [entry["size"] for entry in result.history] == [24] * 4 + [36] * 3 + [48] * 2
+    assert [entry["step"] for entry in result.history] == list(range(1, 10))
+    shapes = [(24, 32)] * 4 + [(36, 48)] * 3 + [(48, 64)] * 2
+    assert seen == [(step, 9, shape) for step, shape in enumerate(shapes, 1)]
+    assert {s: tuple(p.shape[2:]) for s, p in result.snapshots.items()} == {
+        2: (16, 21),
+        7: (32, 43),
+    }
+
+
+def test_each_level_starts_from_the_one_before(loss, content):
+    start = noise_like(content)
+    first = {}
+
+    def look(progress):
+        first.setdefault(progress.image().shape[2], progress.image())
+
+    optimize(loss, start, steps=(5, 1), pyramid=(24,), callback=look)
+    small = optimize(loss.resized(0.5), resize_image(start, 0.5), steps=5)
+    enlarged = resize_image(small.unclipped, 2).clamp(0, 1)
+    torch.testing.assert_close(first[48], enlarged, rtol=0, atol=1e-5)
+
+
+def test_a_fifth_of_the_steps_is_for_the_full_size(loss, content):
+    result = optimize(loss, noise_like(content), steps=20, pyramid=(24, 36))
+    assert [entry["size"] for entry in result.history] == [24] * 8 + [36] * 8 + [48] * 4
+
+
+def test_a_pyramid_stopped_on_the_way_still_has_a_history(loss, content):
+    result = optimize(
+        loss, noise_like(content), steps=20, pyramid=(24,), callback=lambda p: p.step < 3
+    )
+    assert (result.stopped, len(result.history)) == ("callback", 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pyramid": (32, 16)}, "pyramid must rise"),
+        ({"pyramid": (48,)}, "shorter side 48"),
+        ({"pyramid": (0,)}, "pyramid must be whole numbers"),
+        ({"pyramid": (16.0,)}, "pyramid must be whole numbers"),
+        ({"pyramid": (8,)}, "too small for relu"),
+        ({"pyramid": (24,), "steps": (2, 2, 2)}, "one for each size"),
+        ({"pyramid": (24,), "steps": 1}, "at least 2"),
+        ({"steps": (2, 2)}, "one for each size"),
+        ({"history": 0}, "history must be a whole number"),
+        ({"coarse_first": -1}, "coarse_first must be a number >= 0"),
+    ],
+)
+def test_pyramids_that_make_no_sense_are_refused(loss, content, options, message):
+    with pytest.raises(ValueError, match=message):
+        optimize(loss, noise_like(content), **{"steps": 4, **options})
+
+
+def test_a_pyramid_needs_a_loss_that_can_shrink(target, start):
+    with pytest.raises(ValueError, match="resized"):
+        optimize(Quadratic(target), start, steps=4, pyramid=(4,))
+
+
+# --- batches, one by one -------------------------------------------------------------------------
+
+
+def test_a_batch_is_what_its_pictures_are_alone(net, content, style):
+    ratios = [1e-3, 1.0, 30.0]
+    starts = torch.cat([noise_like(content, seed) for seed in range(3)])
+    together = optimize(StyleTransferLoss(net, content, style, alpha=ratios), starts, steps=8)
+    parts = together.split()
+    assert len(parts) == 3
+    for i, part in enumerate(parts):
+        loss = StyleTransferLoss(net, content, style, alpha=ratios[i])
+        alone = optimize(loss, starts[i : i + 1], steps=8)
+        torch.testing.assert_close(part.image, alone.image, rtol=0, atol=2e-3)
+        for mine, own in zip(part.history, alone.history, strict=True):
+            assert mine["step"] == own["step"]
+            assert mine["total"] == pytest.approx(own["total"], rel=2e-2)
+    for entry, *own in zip(together.history, *(p.history for p in parts), strict=True):
+        assert entry["total"] == pytest.approx(sum(e["total"] for e in own), rel=1e-5)
+
+
+def test_progress_of_a_batch_can_be_split(loss, content):
+    starts, seen = noise_like(content.expand(2, -1, -1, -1)), []
+    optimize(loss, starts, steps=2, callback=lambda p: seen.append((p, p.split(), p.image())))
+    for progress, parts, image in seen:
+        assert sum(p.terms["total"] for p in parts) == pytest.approx(progress.terms["total"])
+        assert [p.step for p in parts] == [progress.step] * 2
+        assert image.shape[0] == 2
+
+
+@BOTH
+def test_one_bad_picture_does_not_spoil_the_batch(target, optimizer):
+    targets = torch.cat([target, 1 - target])
+    calls = []
+
+    def spoilt(image):
+        calls.append(1)
+        total = Quadratic(targets)(image).total
+        bad = torch.tensor([math.nan, 1.0]) if len(calls) > 5 else torch.ones(2)
+        return OnlyTotal(total * bad)
+
+    with pytest.warns(UserWarning, match=r"counted from 0, 0 has a loss"):
+        result = optimize(spoilt, noise_like(targets), steps=80, optimizer=optimizer)
+    assert result.stopped == "done"
+    assert len(result.history) == 80
+    assert torch.isfinite(result.image).all()
+    error = (result.image[1] - targets[1]).square().sum()
+    assert error < 0.1 * (noise_like(targets)[1] - targets[1]).square().sum()
+
+
+def test_a_single_bad_evaluation_is_gone_back_from(target, start):
+    calls = []
+
+    def once(image):
+        calls.append(1)
+        total = Quadratic(target, 30.0)(image).total
+        return OnlyTotal(total * (math.inf if len(calls) == 4 else 1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = optimize(once, start, steps=80)
+    assert [entry["step"] for entry in result.history] == [1, 2, 3, *range(5, 81)]
+    torch.testing.assert_close(result.image, target, rtol=0, atol=2e-3)
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_is_refused_before_the_work(monkeypatch, loss, content):
+    needed = estimate_memory(loss, content.shape)
+    assert needed > estimate_memory(loss, content.shape, optimizer="adam")
+    assert estimate_memory(loss, content.shape, history=20) - needed == 4 * content.numel() * 20
+    monkeypatch.setattr(devices, "available_memory", lambda device: needed - 1)
+    seen = []
+    with pytest.raises(ValueError, match=r"64 x 48 pixels need .* would fit"):
+        optimize(loss, noise_like(content), steps=2, callback=seen.append)
+    assert seen == []
+    monkeypatch.setattr(devices, "available_memory", lambda device: needed)
+    optimize(loss, noise_like(content), steps=2)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_low_memory_gives_the_same_run(weights, precision):
+    net = Features(weights).to_precision(precision)
+    content, style = make_picture(150, 40, seed=1), make_picture(130, 50, seed=2)
+    results = [
+        optimize(StyleTransferLoss(net, content, style, memory=memory), content, steps=6)
+        for memory in ("normal", "low")
+    ]
+    normal, low = (torch.tensor([e["total"] for e in r.history]) for r in results)
+    rtol = 1e-4 if precision == "float32" else 2e-2
+    torch.testing.assert_close(low, normal, rtol=rtol, atol=0)
+    assert results[0].history[-1]["total"] < 0.9 * results[0].history[0]["total"]
+
+
+def test_low_memory_keeps_less_for_the_way_back(weights):
+    net = Features(weights)
+    content = make_picture(256, 64, seed=1)
+    held = {}
+    for memory in ("normal", "low"):
+        loss, storages = StyleTransferLoss(net, content, content, memory=memory), {}
+
+        def pack(tensor, storages=storages):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            total = loss(content.clone().requires_grad_()).total
+        held[memory] = sum(storages.values())
+        assert torch.isfinite(total).all()
+        del total
+    assert held["low"] < 0.5 * held["normal"]
+
+
+def test_an_unknown_memory_is_refused(net, content):
+    with pytest.raises(ValueError, match="memory must be 'normal' or 'low'; got 'tiny'"):
+        StyleTransferLoss(net, content, memory="tiny")

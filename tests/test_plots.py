@@ -10,9 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from conftest import make_picture
 from PIL import Image
 
+from conftest import make_picture
 from nst_helpers import (
     LiveView,
     Progress,

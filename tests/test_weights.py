@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import NAMES, make_weights, torchvision_keys
 
+from conftest import NAMES, make_weights, torchvision_keys
 from nst_helpers import fetch, layer_names, load_network, load_weights, weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
