@@ -1,5 +1,7 @@
 """README's commands and code must do what they say."""
 
+import ast
+import inspect
 import re
 import shlex
 import subprocess
@@ -7,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import nst_helpers as nst
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,3 +57,46 @@ def test_links_to_files_lead_somewhere():
 
 def test_ci_runs_what_readme_says():
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
+
+
+def table(heading):
+    """The rows of a section's table, as lists of cells, without its head."""
+    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows[1:]]
+
+
+def test_the_fidelity_table_is_true_of_the_defaults():
+    rows = {what: (here, why) for what, _, here, why in table("Faithful to the paper?")}
+    places = (nst.load_network, nst.StyleTransferLoss, nst.optimize, nst.noise_like)
+    defaults = {
+        name: parameter.default
+        for place in places
+        for name, parameter in inspect.signature(place).parameters.items()
+    }
+    said = {
+        name: ast.literal_eval(value)
+        for here, _ in rows.values()
+        for name, value in re.findall(r"`(\w+)=([^`]+)`", here)
+    }
+    told = {"pooling", "convention", "optimizer", "coarse_first", "std", "range_weight"}
+    assert set(said) == told
+    assert said == {name: defaults[name] for name in told}
+
+
+def test_the_fidelity_table_names_the_layers():
+    rows = {what: here for what, _, here, _ in table("Faithful to the paper?")}
+    signature = inspect.signature(nst.StyleTransferLoss).parameters
+    for row, argument in (("content layer", "content_layers"), ("style layers", "style_layers")):
+        named = re.findall(r"`(relu\d_\d)`", rows[row])
+        assert tuple(named) == tuple(signature[argument].default), row
+    assert f"1/{len(nst.STYLE_LAYERS)} each" in rows["style layers"]
+
+
+def test_the_table_of_notebooks_has_every_notebook():
+    links = [re.search(r"\((notebooks/[^)]+)\)", row[0])[1] for row in table("The notebooks")]
+    assert links == sorted(f"notebooks/{p.name}" for p in (ROOT / "notebooks").glob("*.ipynb"))
+    for row in table("The notebooks"):
+        quick, full = (float(number) for number in row[3].split(","))
+        assert 0 < quick < 1
+        assert quick <= full <= 6

@@ -1,0 +1,49 @@
+"""Make images/notebook_*.webp, the pictures of README's table, from what the notebooks show.
+
+python scripts/draw_notebooks.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+from pathlib import Path
+
+import nbformat
+from PIL import Image
+
+# Which of a notebook's figures, counted from 0; -1 is the last one.
+FIGURES = {
+    "00_start_here": 5,
+    "01_content_reconstruction": 5,
+    "02_texture": 4,
+    "03_alpha_beta_sweep": 1,
+    "04_style_transfer": -1,
+}
+SIZE = (360, 220)  # at most
+
+
+def figures(notebook: Path) -> list[Image.Image]:
+    """Return the figures stored in a notebook, in order."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    data = (o.get("data", {}) for cell in cells for o in cell.get("outputs", ()))
+    files = [each["image/jpeg"] for each in data if "image/jpeg" in each]
+    return [Image.open(io.BytesIO(base64.b64decode(file))).convert("RGB") for file in files]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    root = Path(__file__).parents[1]
+    parser.add_argument("--output", type=Path, default=root / "images")
+    args = parser.parse_args()
+    for name, number in FIGURES.items():
+        picture = figures(root / "notebooks" / f"{name}.ipynb")[number]
+        picture.thumbnail(SIZE, Image.Resampling.LANCZOS)
+        path = args.output / f"notebook_{name[:2]}.webp"
+        picture.save(path, quality=80, method=6)
+        print("wrote", path.name, f"{path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
