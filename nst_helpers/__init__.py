@@ -97,4 +97,4 @@ __all__ = [
     "to_pil",
     "total_variation",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -66,19 +66,12 @@ def _texture(args: argparse.Namespace) -> int:
 
 def _make(args: argparse.Namespace, like: torch.Tensor, **loss_options) -> int:
     """Optimise one picture of the shape of ``like``, and save it."""
-    net = nst.load_network(args.network, pooling=args.pooling, device=args.device)
     loss = nst.StyleTransferLoss(
-        net,
-        alpha=getattr(args, "alpha", 1.0),
-        tv_weight=args.tv,
-        convention=args.convention,
-        **loss_options,
+        _network(args), alpha=getattr(args, "alpha", 1.0), **_loss_options(args), **loss_options
     )
     start = like if args.init == "content" else nst.noise_like(like, args.seed)
     with _bar(args.steps, args.quiet) as callback:
-        result = nst.optimize(
-            loss, start, steps=args.steps, optimizer=args.optimizer, lr=args.lr, callback=callback
-        )
+        result = nst.optimize(loss, start, callback=callback, **_optimize_options(args))
     return _report(result, nst.save_image(result.image, args.output))
 
 
@@ -89,22 +82,18 @@ def _sweep(args: argparse.Namespace) -> int:
     outputs = [args.output.with_stem(f"{args.output.stem}_{ratio:g}") for ratio in args.ratios]
     for output in outputs:
         nst.check_output(output)
-    net = nst.load_network(args.network, pooling=args.pooling, device=args.device)
     with _bar(args.steps * len(outputs), args.quiet) as callback:
         results = nst.alpha_beta_sweep(
-            net,
+            _network(args),
             content,
             style,
             args.ratios,
-            steps=args.steps,
             start=content if args.init == "content" else nst.noise_like(content, args.seed),
-            optimizer=args.optimizer,
-            lr=args.lr,
             callback=lambda run, progress: callback(progress),
-            tv_weight=args.tv,
-            convention=args.convention,
             content_layers=args.content_layers,
             style_layers=args.style_layers,
+            **_loss_options(args),
+            **_optimize_options(args),
         )
     for output, result in zip(outputs, results, strict=False):
         nst.save_image(result.image, output)
@@ -118,6 +107,21 @@ def _sweep(args: argparse.Namespace) -> int:
             print(f"alpha/beta = {ratio:g}: {result.stopped}", file=sys.stderr)
             codes.append(1)
     return 130 if len(results) < len(outputs) else max(codes)
+
+
+def _network(args: argparse.Namespace) -> nst.Features:
+    return nst.load_network(
+        args.network, pooling=args.pooling, device=args.device, precision=args.precision
+    )
+
+
+def _loss_options(args: argparse.Namespace) -> dict:
+    return {"tv_weight": args.tv, "convention": args.convention, "memory": args.memory}
+
+
+def _optimize_options(args: argparse.Namespace) -> dict:
+    names = ("steps", "optimizer", "lr", "pyramid")
+    return {name: getattr(args, name) for name in names}
 
 
 def _content_and_style(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,7 +143,7 @@ def _bar(steps: int, quiet: bool) -> Iterator[Callable[[nst.Progress], None]]:
 
 
 def _report(result: nst.Result, path: Path) -> int:
-    seconds = result.history[-1]["seconds"]
+    seconds = result.history[-1]["seconds"] if result.history else 0.0
     print(f"wrote {path}: {len(result.history)} steps, {seconds:.1f} s, {result.stopped}")
     return {"done": 0, "interrupted": 130}.get(result.stopped, 1)
 
@@ -205,7 +209,16 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     add("--pooling", choices=("avg", "max"), default="avg", help="between the network's blocks")
     add("--optimizer", choices=("lbfgs", "adam"), default="lbfgs")
     add("--lr", type=float, help="step length; the optimiser's own if not given")
+    add(
+        "--pyramid",
+        type=int,
+        nargs="+",
+        default=(),
+        help="begin at these smaller sizes, smallest first, such as 64 128: larger strokes, sooner",
+    )
     add("--seed", type=int, default=0, help="of the noise")
+    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    add("--memory", choices=("normal", "low"), default="normal", help="low: larger, but slower")
     add("--device", help="cpu, cuda, mps; the fastest if not given")
     add("--quiet", action="store_true", help="no progress bar")
 

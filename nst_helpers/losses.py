@@ -71,21 +71,20 @@ def gram_matrix(features: torch.Tensor, normalise: bool = True) -> torch.Tensor:
     """
     if features.dim() != 4:
         raise ValueError(f"expected feature maps (B, N, H, W); got shape {tuple(features.shape)}")
-    if features.dtype.itemsize < 4:
-        gram = _HalfGram.apply(features)
-    else:
-        unrolled = features.flatten(2)  # (B, N, M)
-        gram = unrolled @ unrolled.mT
+    gram = _Gram.apply(features)
     return gram / (features.shape[2] * features.shape[3]) if normalise else gram
 
 
-class _HalfGram(torch.autograd.Function):
-    """The same for half-precision maps: summed in float32, but no float32 copy is kept."""
+class _Gram(torch.autograd.Function):
+    """F F^T, with what torch does not know of it: the way back is one product, (S + S^T) F.
+
+    Half-precision maps are summed in float32, and no float32 copy of them is kept.
+    """
 
     @staticmethod
     def forward(ctx: Any, features: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(features)
-        unrolled = features.float().flatten(2)
+        unrolled = _exact(features).flatten(2)  # (B, N, M)
         return unrolled @ unrolled.mT
 
     @staticmethod

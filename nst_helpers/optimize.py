@@ -478,7 +478,7 @@ class _Run:
             self.problem = f"the loss or its gradient is not finite at step {step} ({said})"
         if self.lowest.isinf().all():
             raise ValueError(f"{self.problem}: is the start finite, and the network's weights?")
-        if self.bad >= self.patience:
+        if self.bad >= self.patience or self.taken == self.steps:
             advice = "try smaller weights, a smaller lr, or optimizer='adam'"
             warnings.warn(
                 f"{self.problem}; returning the last good picture. {advice}", stacklevel=2

@@ -11,6 +11,7 @@ Both sides have the same random weights, the same loss and the same start.
 
 step      seconds of one evaluation with its step, in turns; share of the machine's matrix rate
 loss      lowest loss after as many evaluations, and that of the picture as it is saved, in [0, 1]
+coarse    bundled network, from noise: what coarse_first and a pyramid save
 memory    peak above what was there before the run, in a process of its own; the estimate over it
 sizes     seconds and cost per pixel against size
 sweep     four pictures in one batch against one
@@ -43,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import nst_helpers as nst
 
-PARTS = ("step", "loss", "memory", "sizes", "sweep", "bundled", "profile")
+PARTS = ("step", "loss", "coarse", "memory", "sizes", "sweep", "bundled", "profile")
 STYLE_WEIGHTS = [1e3 / n**2 for n in (64, 128, 256, 512, 512)]  # as published
 CONTENT_WEIGHT = 1.0
 
@@ -208,7 +209,7 @@ class Bench:
             "ours": self.per_step(self.net, self.size),
             "ours in float32": self.per_step(self.exact, self.size),
         }
-        found = in_turns(works, self.device, 3 if self.quick else 7)
+        found = in_turns(works, self.device, 3 if self.quick else 5)
         for name, seconds in found.items():
             self.say(f"{name}: seconds per evaluation, {self.size} px", spread(seconds, 1 / 4))
         for name in ("ours", "ours in float32"):
@@ -241,6 +242,27 @@ class Bench:
                 f"  the same of the pictures as saved, in [0, 1] ({kind})", saved[0] / saved[1]
             )
 
+    def coarse(self) -> None:
+        size, count = (96, 40) if self.quick else (256, 200)
+        content, style = pictures(size, self.device)
+        loss = nst.StyleTransferLoss(
+            nst.load_network("bundled", device=self.device), content, style
+        )
+        start = nst.noise_like(content, seed=0)
+        plain = nst.optimize(loss, start, steps=count, coarse_first=0)
+        ours = nst.optimize(loss, start, steps=count)
+        goal = min(entry["total"] for entry in plain.history)
+        enough = next((e["step"] for e in ours.history if e["total"] <= goal), count)
+        self.say(f"evaluations for what coarse_first=0 reaches in {count}", enough)
+        steps = [2 * count // 5, 2 * count // 5, count // 5]
+        fine = nst.optimize(loss, start, steps=steps, pyramid=(size // 4, size // 2))
+        seconds = [result.history[-1]["seconds"] for result in (fine, ours)]
+        self.say(
+            "seconds with a pyramid / at full size, as many evaluations", seconds[0] / seconds[1]
+        )
+        lows = [loss(result.image).total.item() for result in (fine, ours)]
+        self.say("loss with a pyramid / at full size", lows[0] / lows[1])
+
     def memory(self) -> None:
         size = 256 if self.quick else 512
         found = {}
@@ -263,7 +285,7 @@ class Bench:
         per_pixel = {}
         for size in (128, 256) if self.quick else (128, 256, 512, 1024):
             work = self.per_step(self.net, size)
-            seconds = min(timed(work, self.device) for _ in range(1 if size > 512 else 3)) / 4
+            seconds = min(timed(work, self.device) for _ in range(1 if size > 256 else 3)) / 4
             per_pixel[size] = seconds / size**2
             self.say(f"{size} px: seconds per evaluation", seconds)
         for size, cost in per_pixel.items():
@@ -282,7 +304,7 @@ class Bench:
         net = nst.load_network("bundled", device=self.device)
         loss = nst.StyleTransferLoss(net, content, style)
         seconds = timed(lambda: nst.optimize(loss, start, steps=count), self.device)
-        _, ends = Reference(self.exact, content, style).run(start, 24)
+        _, ends = Reference(self.exact, content, style).run(start, 12)
         # The reference's 300 would take minutes: what each takes once it is under way.
         each = statistics.median(b - a for a, b in itertools.pairwise(ends[3:]))
         self.say(f"bundled network, {size} px, {count} evaluations: seconds", seconds)
