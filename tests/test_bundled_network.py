@@ -10,7 +10,7 @@ from nst_helpers.weights import BUNDLED
 
 @pytest.fixture(scope="module")
 def net():
-    return nst.load_network("bundled", device="cpu")
+    return nst.load_network("bundled", device="cpu", precision="float32")
 
 
 def likeness(image, photograph):
