@@ -118,7 +118,7 @@ class Features(nn.Module):
         low_memory : bool
             With ``then``: compute each block in strips of 64 rows (and what they see of their
             neighbours), add up the strips' tuples, keep only what goes from block to block, and
-            compute each strip again on the way back. A third more time, a fraction of the memory.
+            compute each strip again on the way back: half as much arithmetic again.
 
         Returns
         -------

@@ -153,7 +153,7 @@ def optimize(
     coarse_first : float
         How far L-BFGS prefers to change large shapes before fine grain: step lengths go with
         spatial frequency to the power of minus this. Not in the papers (0). Pictures have less of
-        the high frequencies, gradients have more; setting that right takes a third fewer steps.
+        the high frequencies, gradients have more; setting that right takes a fifth fewer steps.
     range_weight : float
         How hard values outside [0, 1] are pulled back: so many times as hard as ``loss`` pulls at
         an average value of the start, for one that is a whole range outside. 0 lets them go, as
