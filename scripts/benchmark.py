@@ -1,6 +1,6 @@
 """What the engine is worth, as ratios measured side by side in one run: ``make bench``.
 
-    python scripts/benchmark.py             # under 10 minutes on two CPU cores
+    python scripts/benchmark.py             # about 10 minutes on two CPU cores
     python scripts/benchmark.py --quick     # under 2
     python scripts/benchmark.py --parts step memory --json table.json
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_picture, make_weights
 from PIL import Image
 
 import nst_helpers as nst
+from conftest import make_picture, make_weights
 from nst_helpers.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]

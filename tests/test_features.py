@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import NAMES, make_picture, make_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import NAMES, make_picture, make_weights
 from nst_helpers import (
     Features,
     best_precision,
