@@ -68,7 +68,7 @@ def best_precision(device: torch.device | str) -> str:
 
 def _cpu_multiplies_bfloat16() -> bool:
     # Torch tells it by two private names; where they are gone, float32 is right if slow. Never
-    # by trying: without the hardware bfloat16 is emulated, four times slower than float32.
+    # by trying: without the hardware bfloat16 is emulated, and slower than float32.
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     found = (getattr(torch.cpu, name, lambda: False) for name in tests)
     return torch.backends.mkldnn.is_available() and any(test() for test in found)
