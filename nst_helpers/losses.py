@@ -314,6 +314,12 @@ class StyleTransferLoss(nn.Module):
         """Where pictures must be to be judged."""
         return self.net.device
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """All weights as they are now: ``optimize`` notices where they are turned as it runs."""
+        ratio = [torch.as_tensor(weight).flatten() for weight in (self.alpha, self.beta)]
+        return (*torch.cat(ratio).tolist(), self.tv_weight, *self.style_layer_weights.values())
+
     def forward(self, image: torch.Tensor) -> LossTerms:
         """Return the loss of each image of a batch.
 

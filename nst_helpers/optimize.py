@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -38,7 +39,8 @@ class Result:
     Attributes
     ----------
     image : torch.Tensor
-        (B, 3, H, W) in [0, 1]: the picture of the lowest loss, clipped.
+        (B, 3, H, W) in [0, 1]: the picture of the lowest loss, clipped; where its weights were
+        turned on the way, of the loss as it was at last.
     history : list of dict
         One for each step: ``step`` (from 1), ``seconds`` since the start, and the loss terms
         ``total``, ``content``, ``style``, ``tv``, each summed over the batch. With a pyramid also
@@ -160,7 +162,9 @@ def optimize(
         the papers do, and the result is clipped all the same: in pictures with much black or
         white that costs more than the whole rest of the loss.
     callback : callable, optional
-        Called with a ``Progress`` after each step. If it returns False, the run ends there.
+        Called with a ``Progress`` after each step. If it returns False, the run ends there. It may
+        turn the weights of the loss, as a slider does (``loss.alpha = 1e-2``): the run goes on
+        from its best picture, and what it had learnt of the old loss is forgotten.
     snapshots : iterable of int
         Steps whose pictures to keep.
 
@@ -192,9 +196,10 @@ def optimize(
     for level in levels:
         run = _Run(level, result, last, range_weight, callback, set(snapshots))
         if optimizer == "adam":
-            run.go(_adam(run, lr or 0.02), patience=1)
+            run.go(partial(_adam, run, lr or 0.02), patience=1)
         else:
-            run.go(_lbfgs(run, lr or 1.0, history, coarse_first), patience=6, recordable=True)
+            begin = partial(_lbfgs, run, lr or 1.0, history, coarse_first)
+            run.go(begin, patience=6, recordable=True)
         result = run.result(result.image.device)
         if result.stopped != "done":
             break
@@ -359,14 +364,21 @@ class _Run:
         self.best, self.lowest = self.pixels.clone(), self.pixels.new_full((batch,), torch.inf)
         self.steepness = None if before.steepness is None else before.steepness.to(device)
         self.names: tuple[str, ...] = ()
+        self.measured, self.weights = False, getattr(self.loss, "weights", None)
         self.stuck: torch.Tensor | None = None
 
-    def go(self, move: Callable[[], None], patience: int, recordable: bool = False) -> None:
-        """Take the steps, and note why it ended."""
-        self.patience = patience
+    def go(
+        self, begin: Callable[[], Callable[[], None]], patience: int, recordable: bool = False
+    ) -> None:
+        """Take the steps, and note why it ended; ``begin`` returns what moves the picture."""
+        self.patience, move = patience, begin()
 
         def step() -> None:
-            move()
+            nonlocal move
+            if self.callback is not None and self.loss_changed():
+                move = begin()
+            else:
+                move()
             self.evaluate()
 
         # A callback may change the loss between two steps; a recorded step would not notice.
@@ -388,6 +400,18 @@ class _Run:
                 raise
             self.stopped = "interrupted"
 
+    def loss_changed(self) -> bool:
+        """Say whether the weights were turned; then go on from the best picture, judged anew."""
+        before, self.weights = self.weights, getattr(self.loss, "weights", None)
+        if self.weights == before:
+            return False
+        self.pixels.copy_(self.best)
+        self.lowest.fill_(torch.inf)
+        self.measured = False
+        if (self.slope < 1e-20).any():  # the old loss was flat: it says nothing of the new one
+            self.steepness = None
+        return True
+
     def evaluate(self) -> None:
         """Look at the picture; nothing here waits for the device, but for the first time."""
         image = self.pixels.detach().requires_grad_(True)
@@ -396,7 +420,11 @@ class _Run:
             (gradient,) = torch.autograd.grad(terms.total.sum(), image)
         image, terms = image.detach(), {k: v.detach() for k, v in terms._asdict().items()}
         if not self.names:
-            self._begin(terms, gradient)
+            self.names = tuple(terms)
+            self.log = self.pixels.new_zeros(self.steps, len(terms) + 1, self.pixels.shape[0])
+            self.row = torch.zeros(1, dtype=torch.long, device=self.pixels.device)
+        if not self.measured:
+            self._measure(terms, gradient)
         # Not in the papers: a picture that is best only before it is clipped is not the best one.
         outside = image - image.clamp(0, 1)
         value = terms["total"] + self.pull / 2 * outside.square().sum((1, 2, 3))
@@ -413,12 +441,9 @@ class _Run:
         self.log.index_copy_(0, self.row, row[None])
         self.row += 1
 
-    def _begin(self, terms: dict[str, torch.Tensor], gradient: torch.Tensor) -> None:
+    def _measure(self, terms: dict[str, torch.Tensor], gradient: torch.Tensor) -> None:
         """Take the measure of the loss from its first evaluation."""
-        self.names = tuple(terms)
-        batch = self.pixels.shape[0]
-        self.log = self.pixels.new_zeros(self.steps, len(terms) + 1, batch)
-        self.row = torch.zeros(1, dtype=torch.long, device=self.pixels.device)
+        self.measured = True
         slope = gradient.abs().mean((1, 2, 3)).clamp(min=1e-30)
         # The minimisers get a gradient of 1 on average at first: how far they go, and whether they
         # meet some tiny constant, then does not depend on the scale of the loss.

@@ -480,6 +480,78 @@ def test_the_global_generator_is_left_alone(loss, content, optimizer):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+# --- weights turned while it runs ----------------------------------------------------------------
+
+
+def turn(loss, at, **weights):
+    """A callback that sets weights after a step."""
+
+    def callback(progress):
+        if progress.step == at:
+            for name, value in weights.items():
+                setattr(loss, name, value)
+
+    return callback
+
+
+@BOTH
+def test_turned_weights_lead_to_the_new_losss_picture(net, content, style, optimizer):
+    def loss(alpha):
+        return StyleTransferLoss(net, content, style, alpha=alpha)
+
+    live = loss(1e-3)
+    turned = optimize(
+        *(live, noise_like(content)),
+        steps=60,
+        optimizer=optimizer,
+        callback=turn(live, 20, alpha=30),
+    )
+    assert len(turned.history) == 60
+    straight = optimize(loss(30), noise_like(content), steps=40, optimizer=optimizer)
+    unturned = optimize(loss(1e-3), noise_like(content), steps=60, optimizer=optimizer)
+    judge = loss(30)
+    new, aim, old = (judge(r.image).total.item() for r in (turned, straight, unturned))
+    assert new < 1.25 * aim  # from another start
+    assert new < 0.5 * old
+
+
+def test_nothing_jumps_when_weights_are_turned(net, content, style):
+    loss, seen = StyleTransferLoss(net, content, style, alpha=1e-3), []
+
+    def callback(progress):
+        seen.append(progress.image())
+        if progress.step == 15:
+            loss.alpha, loss.beta = 1.0, 0.0
+        if progress.step == 25:
+            loss.style_layer_weights["relu1_1"] = 0.0
+            loss.beta = 1.0
+
+    result = optimize(loss, noise_like(content), steps=40, callback=callback)
+    changes = [(b - a).abs().mean().item() for a, b in pairwise(seen)]
+    assert max(changes[14:17] + changes[24:27]) < 3 * 0.01 + max(changes[5:14])
+    assert result.history[15]["content"] == pytest.approx(result.history[14]["content"], rel=0.2)
+    # The lowest of the loss as it was at last, not of an earlier one.
+    last = min(entry["total"] for entry in result.history[25:])
+    assert loss(result.unclipped).total.item() == pytest.approx(last, rel=1e-3)
+
+
+def test_weights_may_be_turned_where_the_old_loss_was_already_zero(net, content, style):
+    loss = StyleTransferLoss(net, content, style, alpha=1.0)
+    loss.beta = 0.0
+    result = optimize(loss, content, steps=30, callback=turn(loss, 2, alpha=1e-3, beta=1.0))
+    assert result.history[0]["total"] == 0
+    assert result.history[-1]["total"] < 0.5 * result.history[2]["total"]
+
+
+def test_weights_of_a_batch_may_be_turned_one_by_one(net, content, style):
+    loss = StyleTransferLoss(net, content, style, alpha=[1e-3, 1e-3])
+    starts = noise_like(content).expand(2, -1, -1, -1)
+    ratios = torch.tensor([1e-3, 30.0])
+    result = optimize(loss, starts, steps=40, callback=turn(loss, 5, alpha=ratios))
+    styled, close = (part.history[-1]["content"] for part in result.split())
+    assert close < 0.5 * styled
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
