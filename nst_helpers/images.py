@@ -6,27 +6,34 @@ module that knows Pillow.
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 __all__ = [
     "check_output",
     "load_image",
+    "load_settings",
     "noise_like",
     "resize_image",
     "sample_images",
+    "save_animation",
     "save_image",
     "to_image",
     "to_pil",
 ]
 
 MAX_PIXELS = 170_000_000  # decoding more takes gigabytes: either a mistake or a decompression bomb
+
+SETTINGS = "nst_helpers"  # the name of the text in a PNG file that says how it was made
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel the pictures lie inside the package, in a clone beside it.
@@ -44,13 +51,14 @@ def sample_images() -> dict[str, Path]:
     return {p.stem: p for p in sorted(_SAMPLES.glob("*.jpg"))}
 
 
-def load_image(source: str | os.PathLike, size: int | None = None) -> torch.Tensor:
+def load_image(source: str | os.PathLike | bytes, size: int | None = None) -> torch.Tensor:
     """Read a picture of any mode as an image tensor.
 
     Parameters
     ----------
-    source : path or sample name
-        Anything Pillow opens, or the name of a sample picture, such as ``"chelsea"``.
+    source : path, sample name or bytes
+        Anything Pillow opens, or the name of a sample picture, such as ``"chelsea"``; or what is
+        in such a file, as an upload brings it.
     size : int, optional
         Length in pixels to give the *shorter* side, keeping the shape. The file's own by default.
 
@@ -71,12 +79,12 @@ def load_image(source: str | os.PathLike, size: int | None = None) -> torch.Tens
     """
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise ValueError(f"size must be a whole number of pixels, 1 or more; got {size!r}")
-    path = _find(source)
+    path, opened = _open(source)
     try:
         with warnings.catch_warnings():
             # Pillow's own bomb warning speaks of attacks; ours is below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(opened) as file:
                 _refuse_enormous(file.size, path)
                 width, height = file.size
                 if size is not None:
@@ -201,7 +209,7 @@ def check_output(path: str | os.PathLike) -> Path:
     return path
 
 
-def save_image(image: torch.Tensor, path: str | os.PathLike) -> Path:
+def save_image(image: torch.Tensor, path: str | os.PathLike, settings: dict | None = None) -> Path:
     """Write one image to ``path``, in the format its ending names, all or nothing.
 
     The folder is made if need be. A write that fails or is interrupted leaves an older file of
@@ -213,6 +221,9 @@ def save_image(image: torch.Tensor, path: str | os.PathLike) -> Path:
         (1, 3, H, W) or (3, H, W); values outside [0, 1] are clipped.
     path : path
         Ends in .png, .jpg, .webp or another format that Pillow writes.
+    settings : dict, optional
+        How the picture was made, anything that JSON can hold: written into the file, which must
+        be a PNG. ``load_settings`` reads it.
 
     Returns
     -------
@@ -222,20 +233,106 @@ def save_image(image: torch.Tensor, path: str | os.PathLike) -> Path:
     Raises
     ------
     ValueError
-        If the ending names no format, or ``image`` is not one finite RGB image.
+        If the ending names no format, or none that keeps settings, or ``image`` is not one finite
+        RGB image.
     OSError
         If the folder cannot be written.
     """
     picture = to_pil(image)
     path = check_output(path)
     kind = Image.registered_extensions()[path.suffix.lower()]
-    part = _part(path)
-    try:
-        picture.save(part, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    if settings is not None:
+        if kind != "PNG":
+            raise ValueError(f"only a PNG file keeps settings; got {path.name!r}")
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt(SETTINGS, json.dumps(settings))
+    _write(picture, path, format=kind, **options)
     return path
+
+
+def load_settings(source: str | os.PathLike | bytes) -> dict:
+    """Return what ``save_image`` was told of how a picture was made.
+
+    Parameters
+    ----------
+    source : path or bytes
+        A PNG file, or what is in it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no settings.
+    """
+    path, opened = _open(source)
+    try:
+        with Image.open(opened) as file:
+            file.load()
+            settings = json.loads(file.text[SETTINGS])
+    except (OSError, SyntaxError, AttributeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} holds no settings of this package") from error
+    return settings
+
+
+def save_animation(
+    images: Sequence[torch.Tensor],
+    path: str | os.PathLike,
+    *,
+    milliseconds: int = 100,
+    last: int = 2000,
+) -> Path:
+    """Write images as an animation that plays again and again, all or nothing.
+
+    Parameters
+    ----------
+    images : sequence of torch.Tensor
+        (1, 3, H, W) each, of one size.
+    path : path
+        Ends in .webp, which is small, or .gif or .png.
+    milliseconds : int
+        How long each image is shown.
+    last : int
+        How long the last one is.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, they differ in size, or the ending names no format that moves.
+    OSError
+        If the folder cannot be written.
+    """
+    frames = [to_pil(image) for image in images]
+    if len({frame.size for frame in frames}) != 1:
+        raise ValueError(f"an animation needs images of one size; got {len(frames)} images")
+    path = check_output(path)
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    if kind not in ("WEBP", "GIF", "PNG"):
+        raise ValueError(f"{path.name!r} cannot move: end it in .webp, .gif or .png")
+    pace = [milliseconds] * (len(frames) - 1) + [last]
+    options = {"quality": 75, "method": 4} if kind == "WEBP" else {}
+    more = {"save_all": True, "append_images": frames[1:], "duration": pace, "loop": 0}
+    _write(frames[0], path, format=kind, **more, **options)
+    return path
+
+
+def encode_image(image: torch.Tensor, quality: int = 90) -> bytes:
+    """Return one image as a JPEG file would hold it: quick to make, small to send."""
+    file = io.BytesIO()
+    to_pil(image).save(file, format="JPEG", quality=quality)
+    return file.getvalue()
+
+
+def pixel_size(source: str | os.PathLike | bytes) -> tuple[int, int]:
+    """Return width and height of a picture that ``load_image`` can read, without decoding it."""
+    with Image.open(_open(source)[1]) as file:
+        return file.size
 
 
 def noise_like(
@@ -263,9 +360,27 @@ def noise_like(
     return noise.clamp(0, 1).to(image.device)
 
 
+def _write(picture: Image.Image, path: Path, **options) -> None:
+    """Write a file that is there whole or not at all."""
+    part = _part(path)
+    try:
+        picture.save(part, **options)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _part(path: Path) -> Path:
     """Return where to write before the finished file is moved to ``path``."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _open(source: str | os.PathLike | bytes) -> tuple[Path | str, Path | io.BytesIO]:
+    """Return what to call a picture in messages, and what Pillow is to open."""
+    if isinstance(source, bytes):
+        return "this file", io.BytesIO(source)
+    path = _find(source)
+    return path, path
 
 
 def _find(source: str | os.PathLike) -> Path:

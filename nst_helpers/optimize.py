@@ -58,11 +58,13 @@ class Result:
     unclipped: torch.Tensor | None = field(default=None, repr=False)
     # The slope at the very start relative to the loss here, (B,): what range_weight goes by.
     steepness: torch.Tensor | None = field(default=None, repr=False)
-    # The loss terms of each picture of the batch, (B,), in the order of the history.
+    # Of a batch of several, each picture's loss terms, (B,), in the order of the history.
     each: list[dict[str, torch.Tensor]] = field(default_factory=list, repr=False)
 
     def split(self) -> list[Result]:
         """Return the pictures of a batch one by one, each with its own history."""
+        if self.image.shape[0] == 1:
+            return [self]
         parts = []
         for i in range(self.image.shape[0]):
             own = [
@@ -78,7 +80,7 @@ class Result:
                     snapshots={step: picture[one] for step, picture in self.snapshots.items()},
                     unclipped=None if self.unclipped is None else self.unclipped[one],
                     steepness=None if self.steepness is None else self.steepness[one],
-                    each=[{k: v[one] for k, v in terms.items()} for terms in self.each],
+                    each=[],
                 )
             )
         return parts
@@ -94,6 +96,7 @@ class Progress:
     seconds: float
     _pixels: torch.Tensor = field(repr=False)
     _each: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    _result: Callable[[], Result] | None = field(default=None, repr=False)
 
     def split(self) -> list[Progress]:
         """Return the progress of each picture of a batch."""
@@ -103,6 +106,7 @@ class Progress:
                 terms={name: values[i].item() for name, values in self._each.items()},
                 _pixels=self._pixels[i : i + 1],
                 _each={name: values[i : i + 1] for name, values in self._each.items()},
+                _result=lambda i=i: self.result().split()[i],
             )
             for i in range(self._pixels.shape[0])
         ]
@@ -110,6 +114,10 @@ class Progress:
     def image(self) -> torch.Tensor:
         """Return a copy of the picture as it is now, (B, 3, H, W) in [0, 1]."""
         return self._pixels.detach().clamp(0, 1).clone()
+
+    def result(self) -> Result:
+        """Return what ``optimize`` would return if it ended here."""
+        return self._result()
 
 
 class _Stop(Exception):
@@ -200,7 +208,7 @@ def optimize(
         else:
             begin = partial(_lbfgs, run, lr or 1.0, history, coarse_first)
             run.go(begin, patience=6, recordable=True)
-        result = run.result(result.image.device)
+        result = run.result()
         if result.stopped != "done":
             break
     return result
@@ -348,7 +356,7 @@ class _Run:
                 0, 1
             )
             before = replace(before, steepness=None)  # a new size is a new start
-        device = _device(self.loss, image)
+        device, self.home = _device(self.loss, image), before.image.device
         # No clamping while it runs: it would break L-BFGS's model of the curvature.
         self.pixels = image.to(device, copy=True).contiguous()
         self.history, self.each = list(before.history), list(before.each)
@@ -358,6 +366,7 @@ class _Run:
         self.began = self.looked = time.perf_counter()
         self.taken = self.seen = self.bad = 0
         self.lost: list[int] = []
+        self.found: dict[str, torch.Tensor] = {}
         # What evaluate finds, always in the same tensors, so that a step can be recorded.
         batch = self.pixels.shape[0]
         self.value, self.gradient = self.pixels.new_zeros(batch), torch.zeros_like(self.pixels)
@@ -466,9 +475,8 @@ class _Run:
         if self.callback is not None and not self.bad:
             entry = self.history[-1]
             terms = {name: entry[name] for name in self.names}
-            progress = Progress(
-                step, self.last, terms, entry["seconds"], self.pixels, self.each[-1]
-            )
+            said = (step, self.last, terms, entry["seconds"])
+            progress = Progress(*said, self.pixels, self.found, self.so_far)
             if self.callback(progress) is False:
                 raise _Stop("callback")
         if self.stuck is not None and self.stuck.all():
@@ -487,13 +495,15 @@ class _Run:
                 self._not_finite(step, found)
                 continue
             if not finite.all():  # these stay where they were good
-                good = self.each[-1] if self.each else found
+                good = self.found or found
                 found = {k: torch.where(finite, v, good[k]) for k, v in found.items()}
             share = self.looked + (now - self.looked) * i / len(rows) - self.began
             entry = {"step": step, "seconds": self.earlier + share}
             entry |= {name: values.sum().item() for name, values in found.items()}
             self.history.append(entry if self.size is None else {**entry, "size": self.size})
-            self.each.append(found)
+            self.found = found
+            if len(finite) > 1:
+                self.each.append(found)
         self.seen, self.looked = self.taken, now
         self.lost = [i for i in range(len(finite)) if not finite[i]]
 
@@ -510,7 +520,7 @@ class _Run:
             )
             raise _Stop(self.problem)
 
-    def result(self, device: torch.device) -> Result:
+    def result(self) -> Result:
         """Return what there is; what was not read yet is read."""
         with suppress(_Stop):
             self.read()
@@ -520,15 +530,19 @@ class _Run:
                 "gradient that is not finite; its last good picture is returned",
                 stacklevel=3,
             )
-        unclipped = self.best.to(device)
+        return self.so_far()
+
+    def so_far(self) -> Result:
+        """Return a result of its own, whatever comes after it."""
+        unclipped = self.best.to(self.home, copy=True)
         return Result(
             unclipped.clamp(0, 1),
-            self.history,
-            self.snapshots,
+            list(self.history),
+            dict(self.snapshots),
             self.stopped,
             unclipped,
-            self.steepness.to(device),
-            self.each,
+            self.steepness.to(self.home, copy=True),
+            list(self.each),
         )
 
 

@@ -417,8 +417,9 @@ def _host(address: str) -> str:
 
 def _end(result: Result) -> Progress:
     last = result.history[-1]
-    terms = {name: last[name] for name in result.each[-1]}
-    return Progress(last["step"], last["step"], terms, last["seconds"], result.unclipped)
+    terms = {name: last[name] for name in last.keys() - {"step", "seconds", "size"}}
+    said = (last["step"], last["step"], terms, last["seconds"])
+    return Progress(*said, result.unclipped, _result=lambda: result)
 
 
 def _check_client(client: object) -> None:
