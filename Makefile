@@ -11,13 +11,21 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab notebooks test bench lint clean
+.PHONY: run lab app notebooks test bench soak lint clean
 
 run: .venv/installed
 	$(BIN)/python scripts/run_notebook.py notebooks/04_style_transfer.ipynb --output output
 
+# Servers drop messages over 10 MB without a word, so that a photograph that is too large would just
+# not come. With more, the explorer can say that 8 MB is its limit.
+MESSAGES = tornado_settings='{"websocket_max_message_size": 104857600}'
+
 lab: .venv/installed
-	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))
+	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS)) --ServerApp.$(MESSAGES)
+
+# The sliders as a page. For a class: make app ARGS="--Voila.ip=0.0.0.0 --token".
+app: .venv/installed
+	$(BIN)/voila scripts/app.ipynb --Voila.$(MESSAGES) $(ARGS)
 
 # The notebooks' stored outputs: all of them, at full quality, from one real run.
 notebooks: .venv/installed
@@ -28,6 +36,9 @@ test: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python scripts/benchmark.py $(ARGS)
+
+soak: .venv/installed
+	$(BIN)/python scripts/soak.py $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

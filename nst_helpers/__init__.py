@@ -21,13 +21,16 @@ from nst_helpers.fetch import fetch_image
 from nst_helpers.images import (
     check_output,
     load_image,
+    load_settings,
     noise_like,
     resize_image,
     sample_images,
+    save_animation,
     save_image,
     to_image,
     to_pil,
 )
+from nst_helpers.live import LiveRun
 from nst_helpers.losses import (
     CONTENT_LAYERS,
     STYLE_LAYERS,
@@ -51,16 +54,19 @@ from nst_helpers.plots import (
 )
 from nst_helpers.sweep import alpha_beta_sweep, sweep
 from nst_helpers.weights import layer_names, load_weights
+from nst_helpers.widgets import StyleTransferExplorer
 
 __all__ = [
     "CONTENT_LAYERS",
     "LBFGS",
     "STYLE_LAYERS",
     "Features",
+    "LiveRun",
     "LiveView",
     "LossTerms",
     "Progress",
     "Result",
+    "StyleTransferExplorer",
     "StyleTransferLoss",
     "alpha_beta_sweep",
     "available_memory",
@@ -79,6 +85,7 @@ __all__ = [
     "layer_names",
     "load_image",
     "load_network",
+    "load_settings",
     "load_weights",
     "noise_like",
     "normalise_activations",
@@ -88,6 +95,7 @@ __all__ = [
     "record",
     "resize_image",
     "sample_images",
+    "save_animation",
     "save_image",
     "show_images",
     "show_matrix",
@@ -97,4 +105,4 @@ __all__ = [
     "to_pil",
     "total_variation",
 ]
-__version__ = "0.2.0"
+__version__ = "0.3.0"
