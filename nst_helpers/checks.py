@@ -21,6 +21,7 @@ __all__ = [
     "check_ratio_from_paper",
     "check_style_loss",
     "check_total_loss",
+    "check_weighted_style",
 ]
 
 
@@ -296,6 +297,40 @@ def check_total_loss(
         "unscaled: multiply by alpha and beta": content + style,
     }
     return _verdict(function, (content, style, alpha, beta), torch.tensor(slow), wrong)
+
+
+def check_weighted_style(
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> str:
+    """Say whether ``function`` is the style loss of all layers (Gatys et al. 2016, equation 5).
+
+    Parameters
+    ----------
+    function : callable
+        The layers' losses E (L, B) and weights w (L,) to the style loss (B,), sum_l w_l E_l.
+
+    Returns
+    -------
+    str
+        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
+    """
+    losses, weights = _small(3, 2).abs(), torch.tensor([0.5, 0.25, 2.0])
+    right = torch.zeros(2)
+    for layer in range(3):
+        for picture in range(2):
+            right[picture] += weights[layer].item() * losses[layer, picture].item()
+    each = weights[:, None] * losses
+    wrong = {
+        "summed over the batch too: one number for each picture": right.sum(),
+        "that is one number for each layer: sum over the layers, not over the pictures": each.sum(1),
+        "averaged over the layers; the weights say already how much each counts": right / 3,
+        "divided by the sum of the weights: equation 5 takes them as they are": (
+            right / weights.sum()
+        ),
+        "the weights are left out": losses.sum(0),
+        "weighted, but not summed over the layers yet": each,
+    }
+    return _verdict(function, (losses, weights), right, wrong)
 
 
 def _verdict(

@@ -553,9 +553,9 @@ class StyleTransferExplorer:
         self.picture = ipywidgets.Image(format="jpeg")
         self.bar = ipywidgets.IntProgress(max=steps, **wide)
         self.status, self.message, self.plot = HTML(), HTML(), HTML()
-        self.ratio_label = HTML("<b>alpha / beta</b> = 0.001")
+        self.ratio_label = HTML("<b>alpha / beta</b> = 0.01")
         self.ratio = ipywidgets.FloatLogSlider(
-            value=1e-3,
+            value=1e-2,
             min=-5,
             max=0,
             step=0.05,
@@ -566,7 +566,7 @@ class StyleTransferExplorer:
         options = [("texture only", 0.0), *((f"{r:.0e}".replace("e-0", "e-"), r) for r in RATIOS)]
         self.presets = ipywidgets.ToggleButtons(
             options=[*options, ("content only", math.inf)],
-            value=1e-3,
+            value=1e-2,
             tooltips=[
                 "Forget the photograph: alpha = 0",
                 *("The paper's Fig. 4" for _ in RATIOS),

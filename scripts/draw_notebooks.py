@@ -20,6 +20,7 @@ FIGURES = {
     "02_texture": 4,
     "03_alpha_beta_sweep": 1,
     "04_style_transfer": -1,
+    "05_sliders": 4,
 }
 SIZE = (360, 220)  # at most
 

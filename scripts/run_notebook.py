@@ -59,7 +59,7 @@ def run(notebook: Path, output: Path, inplace: bool = False) -> int:
         print(f"a cell failed; the notebook up to there: {executed}", file=sys.stderr)
         return 1
     if inplace:
-        pages.metadata.pop("widgets", None)  # bars that are over
+        forget_widgets(pages)
         nbformat.write(pages, notebook)
     made = [p for p in sorted(output.iterdir()) if p.stat().st_mtime >= wall - 1]
     said = "\n".join(o.get("text", "") for c in cells for o in c.get("outputs", ()))
@@ -69,6 +69,14 @@ def run(notebook: Path, output: Path, inplace: bool = False) -> int:
     for path in made:
         print(f"  {os.path.relpath(path)}")
     return 0
+
+
+def forget_widgets(pages: nbformat.NotebookNode) -> None:
+    """Leave a widget's text only: bars that are over, and sliders that nobody answers."""
+    pages.metadata.pop("widgets", None)
+    for cell in pages.cells:
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def write_index(notebooks: list[Path], output: Path) -> None:

@@ -35,9 +35,16 @@ SOLUTIONS = {
     "total_loss": lambda content, style, alpha, beta: alpha * content + beta * style,
     "ratio_from_paper": lambda r, n, m: 2 * n * m * r,
     "keep_colours": lambda r, c: c + luminance(r) - luminance(c),
+    "weighted_style": lambda e, w: torch.einsum("lb,l->b", e, w),
 }
 WRONG = [
     # exercise, named wrong answer, what the hint must say
+    ("weighted_style", lambda e, w: (w[:, None] * e).sum(), "over the batch too"),
+    ("weighted_style", lambda e, w: (w[:, None] * e).sum(1), "one number for each layer"),
+    ("weighted_style", lambda e, w: (w[:, None] * e).mean(0), "averaged over the layers"),
+    ("weighted_style", lambda e, w: w @ e / w.sum(), "divided by the sum"),
+    ("weighted_style", lambda e, w: e.sum(0), "weights are left out"),
+    ("weighted_style", lambda e, w: w[:, None] * e, "not summed"),
     ("im_convert", lambda x: x * STD + MEAN, "clip"),
     ("im_convert", lambda x: ((x + MEAN) * STD).clamp(0, 1), "order"),
     ("im_convert", lambda x: ((x - MEAN) / STD).clamp(0, 1), "second time"),

@@ -43,7 +43,7 @@ def has_picture(cell):
 
 
 def test_there_are_notebooks_in_the_order_of_the_lecture():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04"]
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05"]
 
 
 def test_stored_outputs_come_from_one_run_from_the_top(code_cells):
