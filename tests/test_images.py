@@ -22,8 +22,10 @@ from conftest import make_picture
 from nst_helpers import (
     check_output,
     load_image,
+    load_settings,
     noise_like,
     sample_images,
+    save_animation,
     save_image,
     to_image,
     to_pil,
@@ -652,3 +654,83 @@ def test_the_noise_has_the_shape_asked_for_and_a_batch_differs(shape):
     assert noise.dtype == torch.float32
     for i in range(1, shape[0]):
         assert not torch.equal(noise[0], noise[i])
+
+
+# --- what is in a file, settings, animations -----------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "gif"])
+def test_what_is_in_a_file_is_read_like_the_file(tmp_path, ending):
+    path = save_image(make_picture(40, 60), tmp_path / f"picture.{ending}")
+    for size in (None, 20):
+        assert torch.equal(load_image(path.read_bytes(), size), load_image(path, size))
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_bytes_that_are_no_picture_are_refused(data):
+    with pytest.raises(ValueError, match="this file"):
+        load_image(data)
+
+
+def test_settings_come_back_from_the_file(tmp_path):
+    said = {"alpha": 1e-3, "style": "Mädchen mit Perle", "weights": {"relu1_1": 0.2}, "none": None}
+    image = make_picture(8, 9)
+    path = save_image(image, tmp_path / "out.png", said)
+    assert load_settings(path) == said
+    assert load_settings(path.read_bytes()) == said
+    plain = save_image(image, tmp_path / "plain.png")
+    assert torch.equal(load_image(path), load_image(plain))
+
+
+def test_settings_of_a_file_that_has_none(tmp_path):
+    for path in (
+        save_image(make_picture(8, 9), tmp_path / "out.png"),
+        save_image(make_picture(8, 9), tmp_path / "out.jpg"),
+        tmp_path / "text.png",
+    ):
+        if not path.exists():
+            path.write_text("nothing")
+        with pytest.raises(ValueError, match=f"{path.name} holds no settings"):
+            load_settings(path)
+    with pytest.raises(FileNotFoundError):
+        load_settings(tmp_path / "missing.png")
+
+
+def test_only_a_png_keeps_settings(tmp_path):
+    with pytest.raises(ValueError, match=r"only a PNG file keeps settings; got 'out\.jpg'"):
+        save_image(make_picture(8, 9), tmp_path / "out.jpg", {"alpha": 1})
+    with pytest.raises(TypeError):
+        save_image(make_picture(8, 9), tmp_path / "out.png", {"alpha": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif", "png"])
+def test_an_animation_has_its_frames_and_its_pace(tmp_path, ending):
+    images = [make_picture(16, 24, seed) for seed in range(4)]
+    path = save_animation(images, tmp_path / f"film.{ending}", milliseconds=80, last=500)
+    with Image.open(path) as film:
+        assert (film.n_frames, film.size) == (4, (24, 16))
+        durations = []
+        for number, image in enumerate(images):
+            film.seek(number)
+            film.load()
+            durations.append(film.info["duration"])
+            frame = to_image(film.convert("RGB"))
+            assert (frame - image).abs().mean() < 0.05
+    assert durations == [80, 80, 80, 500]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "name", "message"),
+    [
+        ([], "film.webp", "images of one size; got 0"),
+        ([(8, 8), (8, 9)], "film.webp", "images of one size"),
+        ([(8, 8), (8, 8)], "film.jpg", "cannot move"),
+        ([(8, 8), (8, 8)], "film", "cannot write"),
+    ],
+)
+def test_animations_that_make_no_sense_are_refused(tmp_path, shapes, name, message):
+    with pytest.raises(ValueError, match=message):
+        save_animation([make_picture(*shape) for shape in shapes], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -552,6 +552,29 @@ def test_weights_of_a_batch_may_be_turned_one_by_one(net, content, style):
     assert close < 0.5 * styled
 
 
+def test_progress_tells_the_result_so_far(loss, content):
+    seen = {}
+
+    def callback(progress):
+        if progress.step in (3, 6):
+            seen[progress.step] = progress.result()
+
+    whole = optimize(loss, noise_like(content), steps=9, callback=callback)
+    for step, early in seen.items():
+        ended = optimize(loss, noise_like(content), steps=step)
+        assert torch.equal(early.image, ended.image)
+        assert torch.equal(early.steepness, ended.steepness)
+        assert len(early.history) == step
+    assert len(whole.history) == 9
+
+
+def test_progress_of_a_batch_tells_each_pictures_result(loss, content):
+    starts, seen = noise_like(content.expand(2, -1, -1, -1)), []
+    optimize(loss, starts, steps=3, callback=lambda p: seen.extend(q.result() for q in p.split()))
+    assert [tuple(r.image.shape) for r in seen] == [tuple(content.shape)] * 6
+    assert [len(r.history) for r in seen] == [1, 1, 2, 2, 3, 3]
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 

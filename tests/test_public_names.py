@@ -161,7 +161,11 @@ def test_its_parameters_are_documented(name):
 def test_public_functions_and_methods_have_docstrings(module):
     def check(body, where):
         for node in body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            setter = any(
+                ast.unparse(d).endswith(".setter") for d in getattr(node, "decorator_list", ())
+            )
+            public = not setter and not getattr(node, "name", "_").startswith("_")
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and public:
                 assert ast.get_docstring(node), f"{where}{node.name}"
                 if isinstance(node, ast.ClassDef):
                     check(node.body, f"{node.name}.")
