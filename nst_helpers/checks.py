@@ -322,7 +322,9 @@ def check_weighted_style(
     each = weights[:, None] * losses
     wrong = {
         "summed over the batch too: one number for each picture": right.sum(),
-        "that is one number for each layer: sum over the layers, not over the pictures": each.sum(1),
+        "that is one number for each layer: sum over the layers, not over the pictures": each.sum(
+            1
+        ),
         "averaged over the layers; the weights say already how much each counts": right / 3,
         "divided by the sum of the weights: equation 5 takes them as they are": (
             right / weights.sum()

@@ -51,12 +51,14 @@ def sample_images() -> dict[str, Path]:
     return {p.stem: p for p in sorted(_SAMPLES.glob("*.jpg"))}
 
 
-def load_image(source: str | os.PathLike | bytes, size: int | None = None) -> torch.Tensor:
+def load_image(
+    source: str | os.PathLike | bytes | memoryview, size: int | None = None
+) -> torch.Tensor:
     """Read a picture of any mode as an image tensor.
 
     Parameters
     ----------
-    source : path, sample name or bytes
+    source : path, sample name, bytes or memoryview
         Anything Pillow opens, or the name of a sample picture, such as ``"chelsea"``; or what is
         in such a file, as an upload brings it.
     size : int, optional
@@ -251,12 +253,12 @@ def save_image(image: torch.Tensor, path: str | os.PathLike, settings: dict | No
     return path
 
 
-def load_settings(source: str | os.PathLike | bytes) -> dict:
+def load_settings(source: str | os.PathLike | bytes | memoryview) -> dict:
     """Return what ``save_image`` was told of how a picture was made.
 
     Parameters
     ----------
-    source : path or bytes
+    source : path, bytes or memoryview
         A PNG file, or what is in it.
 
     Raises
@@ -325,11 +327,12 @@ def save_animation(
 def encode_image(image: torch.Tensor, quality: int = 90) -> bytes:
     """Return one image as a JPEG file would hold it: quick to make, small to send."""
     file = io.BytesIO()
-    to_pil(image).save(file, format="JPEG", quality=quality)
+    # In full colour: JPEG's usual half of it makes white noise grey.
+    to_pil(image).save(file, format="JPEG", quality=quality, subsampling=0)
     return file.getvalue()
 
 
-def pixel_size(source: str | os.PathLike | bytes) -> tuple[int, int]:
+def pixel_size(source: str | os.PathLike | bytes | memoryview) -> tuple[int, int]:
     """Return width and height of a picture that ``load_image`` can read, without decoding it."""
     with Image.open(_open(source)[1]) as file:
         return file.size
@@ -375,9 +378,9 @@ def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
-def _open(source: str | os.PathLike | bytes) -> tuple[Path | str, Path | io.BytesIO]:
+def _open(source: str | os.PathLike | bytes | memoryview) -> tuple[Path | str, Path | io.BytesIO]:
     """Return what to call a picture in messages, and what Pillow is to open."""
-    if isinstance(source, bytes):
+    if isinstance(source, bytes | memoryview):
         return "this file", io.BytesIO(source)
     path = _find(source)
     return path, path

@@ -6,6 +6,7 @@ Knows nothing of widgets.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections import deque
@@ -92,7 +93,9 @@ class LiveRun:
             self._halt = self._renew = self._asked = False
             self.error = None
             self._set("running")
-            # A daemon: it must not keep a kernel from shutting down.
+            # A daemon: it must not keep a kernel from shutting down; but to be cut off in the
+            # middle of a step would abort the process.
+            atexit.register(self.stop)
             self._thread = threading.Thread(target=self._work, name="nst run", daemon=True)
         if self.threaded:
             self._thread.start()
@@ -163,6 +166,7 @@ class LiveRun:
         except KeyboardInterrupt:  # before the first step, where it is no thread
             pass
         finally:
+            atexit.unregister(self.stop)
             with self._orders:
                 self._set("idle")
                 self._orders.notify_all()
@@ -185,6 +189,8 @@ class LiveRun:
                     return False
                 if self.state == "running":
                     break
+                if not self.threaded:  # there is nobody who could wake it
+                    return False
                 self._orders.wait()
         self.turn(loss)
         return True

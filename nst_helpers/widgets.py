@@ -26,6 +26,7 @@ import ipywidgets
 import torch
 from IPython import get_ipython
 from ipywidgets import HTML, Box, HBox, VBox
+from traitlets import TraitError
 
 from nst_helpers.features import Features, load_network
 from nst_helpers.images import (
@@ -37,6 +38,7 @@ from nst_helpers.images import (
     sample_images,
     save_animation,
     save_image,
+    to_pil,
 )
 from nst_helpers.live import LiveRun
 from nst_helpers.losses import CONTENT_LAYERS, STYLE_LAYERS, StyleTransferLoss
@@ -127,12 +129,15 @@ class StyleTransferExplorer:
         self.live = LiveRun(
             self._make_loss, self._turn, self._show, self._refresh, threaded=threaded
         )
-        self._make_controls(size, steps)
+        self._make_controls()
+        _set("size", self.size, size)
+        _set("steps", self.steps, steps)
         self._fill_networks(net)
         for control, picture in ((self.content, content), (self.style, style)):
             self._choose(control, picture)
         self._arrange()
         self._watch()
+        self._fit_buttons()
         self.reset()
         if not threaded:
             _prepare_colab()
@@ -236,6 +241,7 @@ class StyleTransferExplorer:
         self.settings = settings
         self.reset()
         self._set_result(result)
+        self._say("")
 
     def save_png(self) -> Path:
         """Write the picture as PNG, its settings in the file; ``load_settings`` reads them."""
@@ -301,17 +307,24 @@ class StyleTransferExplorer:
                 self._choose(control, settings[name])
         for name, control in plain.items():
             if name in settings:
-                control.value = settings[name]
+                _set(name, control, settings[name])
         for layer, weight in settings.get("style_layer_weights", {}).items():
-            self.layers[layer].value = weight
+            if layer not in self.layers:
+                raise ValueError(f"style layers are {', '.join(self.layers)}; got {layer!r}")
+            _set(layer, self.layers[layer], weight)
         if "alpha" in settings or "beta" in settings:
             alpha, beta = self._weights()
-            alpha, beta = settings.get("alpha", alpha), settings.get("beta", beta)
-            ratio = alpha / beta if beta else math.inf
-            if ratio in (0, math.inf):
-                self.presets.value = ratio
-            else:
-                self.presets.value, self.ratio.value = None, ratio
+            self._set_ratio(settings.get("alpha", alpha), settings.get("beta", beta))
+
+    def _set_ratio(self, alpha: float, beta: float) -> None:
+        if not (alpha >= 0 and beta >= 0 and alpha + beta > 0):
+            raise ValueError(f"alpha and beta must be >= 0, not both 0; got {alpha!r} and {beta!r}")
+        ratio = alpha / beta if beta else math.inf
+        if ratio in (0, math.inf):
+            self.presets.value = ratio
+        else:
+            self.presets.value = None
+            _set("alpha / beta", self.ratio, ratio)
 
     # --- the run's side: called between two steps, in its thread ---------------------------------
 
@@ -358,8 +371,7 @@ class StyleTransferExplorer:
         self.status.value = said
         self.plot.value = _curves(self._curve, end)
 
-    def _refresh(self) -> None:
-        """Fit buttons and messages to the run's state."""
+    def _fit_buttons(self) -> None:
         state = self.live.state
         for button, states in (
             (self.buttons["Start"], ("idle", "paused")),
@@ -371,7 +383,11 @@ class StyleTransferExplorer:
         paused = state == "paused"
         self.buttons["Pause"].description = "Resume" if paused else "Pause"
         self.buttons["Pause"].icon = "play" if paused else "pause"
-        if state != "idle":
+
+    def _refresh(self) -> None:
+        """Fit buttons, message and picture to the run's state, which has just changed."""
+        self._fit_buttons()
+        if self.live.state != "idle":
             return
         error, result = self.live.error, self.live.result
         if error is not None:
@@ -405,7 +421,8 @@ class StyleTransferExplorer:
         return re.sub(r"e([+-])0*(\d)", r"e\1\2", f"{alpha / beta:.2g}")
 
     def _next_end(self) -> int:
-        return self.steps.value * (self.live.steps // self.steps.value + 1)
+        step = self._curve[-1][0] if self._curve else 0
+        return self.steps.value * (step // self.steps.value + 1)
 
     def _set_result(self, result: Result) -> None:
         self.live.result, self.live.end, self.live.error = result, 0, None
@@ -425,6 +442,9 @@ class StyleTransferExplorer:
     ) -> None:
         """Select a picture, and put it among the options if it is a new one."""
         if torch.is_tensor(picture):
+            if picture.dim() != 4:
+                raise ValueError(f"expected an image (1, 3, H, W); got {tuple(picture.shape)}")
+            to_pil(picture)  # is it one?
             name = "your image" if control is self.content else "your style"
             self._own[name] = picture
         name = name or str(picture)
@@ -524,7 +544,7 @@ class StyleTransferExplorer:
 
     # --- the controls ----------------------------------------------------------------------------
 
-    def _make_controls(self, size: int, steps: int) -> None:
+    def _make_controls(self) -> None:
         wide = {"layout": {"width": "auto"}}
         samples = list(sample_images())
         pick = partial(ipywidgets.Dropdown, options=samples, **wide)
@@ -548,10 +568,10 @@ class StyleTransferExplorer:
         }
         self.paths = {
             c: ipywidgets.Text(placeholder="or a path", continuous_update=False, **wide)
-            for c in (self.content, self.style)
+            for c in (() if self.served else (self.content, self.style))
         }
         self.picture = ipywidgets.Image(format="jpeg")
-        self.bar = ipywidgets.IntProgress(max=steps, **wide)
+        self.bar = ipywidgets.IntProgress(**wide)
         self.status, self.message, self.plot = HTML(), HTML(), HTML()
         self.ratio_label = HTML("<b>alpha / beta</b> = 0.01")
         self.ratio = ipywidgets.FloatLogSlider(
@@ -603,7 +623,7 @@ class StyleTransferExplorer:
         )
         whole = partial(ipywidgets.BoundedIntText, **wide)
         self.size = whole(
-            value=size,
+            value=192,
             min=32,
             max=2048,
             step=32,
@@ -611,7 +631,7 @@ class StyleTransferExplorer:
             tooltip="Shorter side in pixels: the larger, the slower, and the smaller the strokes",
         )
         self.steps = whole(
-            value=steps,
+            value=300,
             min=1,
             max=10_000,
             step=50,
@@ -733,8 +753,27 @@ class StyleTransferExplorer:
         self.steps.observe(self._guarded(self._new_steps), "value")
         for control in (self.content, self.style):
             self.uploads[control].observe(self._guarded(self._upload, control), "value")
-            text = self.paths[control]
+        for control, text in self.paths.items():
             text.observe(self._guarded(self._typed, control, text), "value")
+
+
+def _set(name: str, control: ipywidgets.Widget, value: Any) -> None:
+    """Set a control, and say so where it does not take the value as it is."""
+    before = control.value
+    try:
+        control.value = value
+    except TraitError:
+        control.value = before
+    # A slider's own value is a power of ten, and rounds.
+    close = isinstance(value, float) and math.isclose(control.value, value, rel_tol=1e-6)
+    if control.value != value and not close:
+        control.value = before
+        options = getattr(control, "options", None)
+        least, most = getattr(control, "min", None), getattr(control, "max", None)
+        if isinstance(control, ipywidgets.FloatLogSlider):
+            least, most = control.base**least, control.base**most
+        can = f"from {least:g} to {most:g}" if options is None else f"one of {options}"
+        raise ValueError(f"{name} must be {can}; got {value!r}")
 
 
 def _last_step(result: Result) -> int:

@@ -1,5 +1,7 @@
 """A run in a thread that takes orders, on the real loss with a small network."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -295,3 +297,18 @@ def test_the_pace_is_known_while_it_runs(watch):
     history = watched.run.result.history
     plain = 29 / (history[-1]["seconds"] - history[-30]["seconds"])
     assert watched.run.steps_per_second == pytest.approx(plain, rel=0.2)
+
+
+def test_a_program_may_end_while_it_runs():
+    code = """
+import nst_helpers as nst
+net, content = nst.load_network("bundled"), nst.load_image("chelsea", 64)
+loss = nst.StyleTransferLoss(net, content, content)
+run = nst.LiveRun(lambda: loss, lambda loss: None, lambda progress, waits: None)
+run.result, run.end = nst.Result(nst.noise_like(content)), 100_000
+run.start()
+while run.steps_per_second == 0:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
