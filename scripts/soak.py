@@ -1,0 +1,273 @@
+"""Measure the explorer: how quickly it answers, and whether it grows while it is played with.
+
+python scripts/soak.py               # latencies, and ten minutes of random moves: make soak
+python scripts/soak.py --minutes 1
+
+A real kernel runs the explorer; times are taken inside it. With Playwright and Chromium (the
+``browser`` extra) the page that Voila serves is measured from the click to the changed picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from jupyter_client.manager import start_new_kernel
+
+APP = Path(__file__).with_name("app.ipynb")
+SETUP = """
+import random, threading, time
+import comm, psutil
+import nst_helpers as nst
+
+explorer = nst.StyleTransferExplorer(net="bundled", size={size}, steps=10_000, served=True)
+painted, turned = [], []
+paint, turn = explorer._paint, explorer.live.turn
+
+
+def noting_paint(image, step):
+    paint(image, step)
+    painted.append((time.monotonic(), step))
+
+
+def noting_turn(loss):
+    turn(loss)
+    turned.append((time.monotonic(), loss.alpha))
+
+
+explorer._paint, explorer.live.turn = noting_paint, noting_turn
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    return time.monotonic()
+"""
+LATENCIES = """
+began = time.monotonic()
+explorer.buttons["Start"].click()
+until(lambda: painted and painted[-1][1] > 0)
+first = painted[-1][0] - began
+time.sleep(1)
+count, began = len(painted), time.monotonic()
+time.sleep(10)
+rate = (len(painted) - count) / (time.monotonic() - began)
+moves = []
+for ratio in (3e-5, 3e-1) * 5:
+    began = time.monotonic()
+    explorer.ratio.value = ratio
+    until(lambda: abs(turned[-1][1] / ratio - 1) < 0.1)
+    # The step after next is the first that moves by the new weights, and then it must be shown.
+    step = explorer._curve[-1][0] + 2
+    until(lambda: painted[-1][1] >= step)
+    moves.append(painted[-1][0] - began)
+began = time.monotonic()
+explorer.buttons["Stop"].click()
+stopped = until(lambda: explorer.live.state == "idle") - began
+print((first, rate, max(moves), stopped))
+"""
+MOVE = """
+def move():
+    what = random.random()
+    if what < 0.5:
+        explorer.ratio.value = 10 ** random.uniform(-5, 0)
+    elif what < 0.75:
+        random.choice(list(explorer.layers.values())).value = random.random()
+    elif what < 0.83:
+        explorer.presets.value = random.choice(explorer.presets.options)[1]
+    elif what < 0.88:
+        explorer.content_layer.value = random.choice(explorer.content_layer.options)
+    elif what < 0.93:
+        explorer.style.value = random.choice(explorer.style.options)
+    elif what < 0.97:
+        explorer.buttons["Keep"].click()
+        if len(explorer.strip.children) > 3:
+            explorer.strip.children[0].children[-1].children[1].click()
+    else:
+        explorer.buttons["Pause"].click()
+        explorer.buttons["Start"].click()
+
+
+def sample():
+    process = psutil.Process()
+    steps = explorer._curve[-1][0] if explorer._curve else 0
+    comms = len(comm.get_comm_manager().comms)
+    return process.memory_info().rss / 2**20, threading.active_count(), comms, steps
+
+
+random.seed(0)
+explorer.reset()
+explorer.start()
+print(sample())
+"""
+
+
+def ask(client, code: str):
+    """Run code in the kernel; return what it printed last, as Python reads it."""
+    lines = []
+
+    def hear(message) -> None:
+        if message["msg_type"] == "stream":
+            lines.append(message["content"]["text"])
+
+    # Reads everything that the kernel sends, the pictures too, so that nothing piles up.
+    reply = client.execute_interactive(code, output_hook=hear, timeout=300)
+    if reply["content"]["status"] != "ok":
+        raise RuntimeError("\n".join(reply["content"]["traceback"]))
+    return ast.literal_eval("".join(lines).strip().splitlines()[-1]) if lines else None
+
+
+def measure_kernel(client) -> None:
+    first, rate, move, stop = ask(client, LATENCIES)
+    ask(client, "explorer.start()")
+    trips = []
+    for _ in range(10):
+        began = time.monotonic()
+        ask(client, "print(1 + 1)")
+        trips.append(time.monotonic() - began)
+    print("in the kernel                                        asked   measured")
+    print(f"  Start to the first picture, seconds                  1.5   {first:8.2f}")
+    print(f"  pictures per second, at least                        5     {rate:8.1f}")
+    print(f"  slider to a picture that obeys it, worst of 10       0.5   {move:8.2f}")
+    print(f"  Stop to idle                                         0.3   {stop:8.2f}")
+    print(f"  another cell meanwhile, worst of 10                        {max(trips):8.2f}")
+
+
+def measure_page(chromium: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "voila", str(APP), f"--port={port}", "--no-browser"]
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        server = subprocess.Popen(command, cwd=folder, **quiet)
+        stack.callback(server.wait)
+        stack.callback(server.terminate)
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            time.sleep(0.1)
+        playwright = stack.enter_context(sync_playwright())
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        began = time.monotonic()
+        page.goto(f"http://127.0.0.1:{port}/", timeout=120_000)
+        page.wait_for_selector(".nst-explorer", timeout=120_000)
+        opened = time.monotonic() - began
+        page.evaluate(
+            """() => {
+                window.shown = [];
+                const image = document.querySelector('.nst-picture img');
+                new MutationObserver(() => window.shown.push(performance.now()))
+                    .observe(image, {attributes: true, attributeFilter: ['src']});
+            }"""
+        )
+        press = """name => {
+            window.pressed = performance.now();
+            [...document.querySelectorAll('.nst-explorer button')]
+                .find(b => b.textContent.trim() == name).click();
+        }"""
+        page.evaluate(press, "Start")
+        page.wait_for_function("() => window.shown.some(t => t > window.pressed)")
+        first = page.evaluate("() => window.shown.find(t => t > window.pressed) - window.pressed")
+        page.wait_for_timeout(1000)
+        count = page.evaluate("() => window.shown.length")
+        page.wait_for_timeout(10_000)
+        rate = (page.evaluate("() => window.shown.length") - count) / 10
+        label = page.locator(".nst-knobs .widget-html-content").first
+        trips = []
+        for key in ("End", "Home") * 5:
+            before = label.inner_text()
+            page.locator(".nst-ratio .noUi-handle").focus()
+            began = time.monotonic()
+            page.keyboard.press(key)
+            while label.inner_text() == before:
+                pass
+            trips.append(time.monotonic() - began)
+        page.evaluate(press, "Stop")
+        idle = "() => [...document.querySelectorAll('.nst-explorer button')]"
+        idle += ".find(b => b.textContent.trim() == 'Stop').disabled && performance.now()"
+        stop = page.wait_for_function(idle).json_value() - page.evaluate("() => window.pressed")
+        browser.close()
+    print("on the page, in Chromium")
+    print(f"  the page opens, with its kernel, seconds                   {opened:8.2f}")
+    print(f"  Start to the first picture                           1.5   {first / 1000:8.2f}")
+    print(f"  pictures per second, at least                        5     {rate:8.1f}")
+    print(f"  slider to the kernel and back, worst of 10                 {max(trips):8.2f}")
+    print(f"  Stop to idle                                         0.3   {stop / 1000:8.2f}")
+
+
+def soak(client, minutes: float) -> int:
+    """Play with the explorer; return 1 if something grew."""
+    ask(client, MOVE)
+    end, samples, moves, steps = time.monotonic() + 60 * minutes, [], 0, 0
+    due = reset = 0.0
+    while time.monotonic() < end or len(samples) < 6:
+        ask(client, "move()")
+        moves += 1
+        time.sleep(0.2)
+        now = time.monotonic()
+        if now > reset:
+            steps += ask(client, "print(sample())")[3]
+            ask(client, "explorer.reset()\nexplorer.start()")
+            reset = now + 30
+        if now > due:
+            samples.append(ask(client, "print(sample())"))
+            due = now + min(10, 6 * minutes)
+    said = ask(client, "print(repr(explorer.message.value))")
+    third = len(samples) // 3
+    print(f"soak: {minutes:g} minutes, {moves} moves, {steps + samples[-1][3]} steps")
+    grew = 0
+    for column, name in enumerate(("memory, MB", "threads", "open comms")):
+        # The first third is left to caches: what goes on growing shows in the other two.
+        middle = statistics.median(s[column] for s in samples[third : 2 * third])
+        late = statistics.median(s[column] for s in samples[2 * third :])
+        slack = max(20, 0.05 * middle) if name.startswith("memory") else 0.1 * middle
+        grew |= late > middle + slack
+        print(f"  {name:14} second third {middle:8.0f}   last third {late:8.0f}")
+    print(f"  last message: {said or 'none'}")
+    print("  something grew" if grew else "  nothing grew")
+    return int(grew)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10, help="of random moves")
+    parser.add_argument("--size", type=int, default=192, help="shorter side in pixels")
+    parser.add_argument("--no-browser", action="store_true", help="leave out the page")
+    args = parser.parse_args()
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if args.no_browser:
+        print("on the page: left out")
+    else:
+        try:
+            measure_page(chromium)
+        except ImportError:
+            print("on the page: not measured, Playwright is not installed")
+    # Its warning that it speaks TCP is about shared machines.
+    manager, client = start_new_kernel(extra_arguments=["--IPKernelApp.log_level=40"])
+    try:
+        ask(client, SETUP.format(size=args.size))
+        measure_kernel(client)
+        return soak(client, args.minutes)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
