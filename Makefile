@@ -14,7 +14,7 @@ endif
 .PHONY: run lab app notebooks test bench soak lint clean
 
 run: .venv/installed
-	$(BIN)/python scripts/run_notebook.py notebooks/04_style_transfer.ipynb --output output
+	$(BIN)/python scripts/run_notebook.py $(NOTEBOOKS) --output output
 
 # Servers drop messages over 10 MB without a word, so that a photograph that is too large would just
 # not come. With more, the explorer can say that 8 MB is its limit.

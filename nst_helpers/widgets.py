@@ -567,7 +567,12 @@ class StyleTransferExplorer:
             for c in (self.content, self.style)
         }
         self.paths = {
-            c: ipywidgets.Text(placeholder="or a path", continuous_update=False, **wide)
+            c: ipywidgets.Text(
+                placeholder="or path",
+                tooltip="The path of a picture on this machine, and Enter",
+                continuous_update=False,
+                **wide,
+            )
             for c in (() if self.served else (self.content, self.style))
         }
         self.picture = ipywidgets.Image(format="jpeg")

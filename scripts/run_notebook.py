@@ -50,6 +50,7 @@ def run(notebook: Path, output: Path, inplace: bool = False) -> int:
         client.execute()
     except nbclient.exceptions.CellExecutionError as error:
         failed = error
+    forget_widgets(pages)
     executed = output / notebook.name
     nbformat.write(pages, executed)
     page = executed.with_suffix(".html")
@@ -59,7 +60,6 @@ def run(notebook: Path, output: Path, inplace: bool = False) -> int:
         print(f"a cell failed; the notebook up to there: {executed}", file=sys.stderr)
         return 1
     if inplace:
-        forget_widgets(pages)
         nbformat.write(pages, notebook)
     made = [p for p in sorted(output.iterdir()) if p.stat().st_mtime >= wall - 1]
     said = "\n".join(o.get("text", "") for c in cells for o in c.get("outputs", ()))
@@ -79,17 +79,26 @@ def forget_widgets(pages: nbformat.NotebookNode) -> None:
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
+INDEX = """<!doctype html><html lang=en><meta charset=utf-8>
+<meta name=viewport content="width=device-width"><title>Neural Style Transfer</title>
+<style>body {{ max-width: 42em; margin: 3em auto; padding: 0 1em; font: 18px/1.5 sans-serif }}
+h1 {{ font-weight: 500 }} li {{ margin: 1em 0 }} a {{ font-weight: 600 }}</style>
+<h1>Neural Style Transfer, from white noise</h1>
+<ul>{}</ul></html>
+"""
+
+
 def write_index(notebooks: list[Path], output: Path) -> None:
-    """List the pages of the notebooks that ran, by their titles."""
+    """List the pages of the notebooks that ran, by their titles and questions."""
     lines = []
     for notebook in notebooks:
         first = nbformat.read(notebook, as_version=4).cells[0].source
         title = html.escape(first.splitlines()[0].lstrip("# "))
+        question = re.search(r"\*\*The question:\*\* (.*)", first)
+        said = html.escape(question[1].replace("*", "")) if question else ""
         page = notebook.with_suffix(".html").name
-        lines.append(f'<li><a href="{page}">{notebook.stem[:2]} {title}</a></li>')
-    text = "<!doctype html><meta charset=utf-8><title>Neural Style Transfer</title>"
-    text += f"<h1>Neural Style Transfer</h1><ul>{''.join(lines)}</ul>"
-    (output / "index.html").write_text(text, encoding="utf-8")
+        lines.append(f'<li><a href="{page}">{notebook.stem[:2]} {title}</a><br>{said}</li>')
+    (output / "index.html").write_text(INDEX.format("\n".join(lines)), encoding="utf-8")
 
 
 def main() -> int:
