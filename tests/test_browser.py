@@ -128,7 +128,8 @@ class Notebook:
     def outputs(self):
         return self.page.evaluate(
             "() => jupyterapp.shell.currentWidget.content.widgets"
-            ".filter(c => c.model.type == 'code').map(c => [c.model.executionCount, c.model.outputs.toJSON()])"
+            ".filter(c => c.model.type == 'code')"
+            ".map(c => [c.model.executionCount, c.model.outputs.toJSON()])"
         )
 
     def ask(self, code):

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -228,3 +229,34 @@ def test_run_notebook_runs_several_lists_them_and_keeps_outputs_only_if_asked(tm
         assert cell.outputs[0].text == "fine\n"
         assert cell.execution_count == 1
         assert not cell.metadata
+
+
+def test_a_widget_leaves_its_text_and_no_dead_view(tmp_path):
+    import nbformat
+
+    pages = nbformat.v4.new_notebook()
+    source = "import ipywidgets; ipywidgets.IntSlider(3)"
+    pages.cells = [
+        nbformat.v4.new_markdown_cell("# Widgets\n\n**The question:** what *is* left?"),
+        nbformat.v4.new_code_cell(source),
+    ]
+    notebook, out = tmp_path / "widgets.ipynb", tmp_path / "out"
+    nbformat.write(pages, notebook)
+    done = run("run_notebook.py", notebook, "--inplace", "--output", out)
+    assert done.returncode == 0, done.stderr
+    for path in (notebook, out / notebook.name):
+        kept = nbformat.read(path, as_version=4)
+        assert set(kept.cells[1].outputs[0].data) == {"text/plain"}
+        assert "widgets" not in kept.metadata
+    assert "what is left?" in (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_soak_measures_in_a_real_kernel():
+    done = run("soak.py", "--minutes", 0.05, "--size", 48, "--no-browser")
+    assert done.returncode in (0, 1), done.stderr  # a few seconds do not tell what grows
+    table = dict(re.findall(r"^  (\w+) .*?([\d.]+)$", done.stdout, re.MULTILINE))
+    assert 0 < float(table["Start"]) < 60
+    assert float(table["pictures"]) > 0
+    assert float(table["threads"]) >= 2
+    assert re.search(r"soak: 0.05 minutes, \d+ moves, [1-9]\d* steps", done.stdout)
+    assert "last message: none" in done.stdout
