@@ -30,7 +30,8 @@ class LiveRun:
     turn : callable
         Given the loss, sets its weights to what is wanted now. Called between two steps.
     show : callable
-        Given a ``Progress``, and whether nothing will follow soon; called after each step.
+        Given a ``Progress``, and whether nothing will follow soon; called after each step, and
+        once more where a pause came only then.
     changed : callable
         Called without arguments when ``state`` has changed.
     threaded : bool
@@ -191,6 +192,9 @@ class LiveRun:
                     break
                 if not self.threaded:  # there is nobody who could wake it
                     return False
+                if not waits:  # the order came just now
+                    waits = True
+                    self.show(progress, waits)
                 self._orders.wait()
         self.turn(loss)
         return True

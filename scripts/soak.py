@@ -56,7 +56,7 @@ def until(condition):
 """
 LATENCIES = """
 began = time.monotonic()
-explorer.buttons["Start"].click()
+explorer.controls.buttons["Start"].click()
 until(lambda: painted and painted[-1][1] > 0)
 first = painted[-1][0] - began
 time.sleep(1)
@@ -66,37 +66,38 @@ rate = (len(painted) - count) / (time.monotonic() - began)
 moves = []
 for ratio in (3e-5, 3e-1) * 5:
     began = time.monotonic()
-    explorer.ratio.value = ratio
+    explorer.controls.ratio.value = ratio
     until(lambda: abs(turned[-1][1] / ratio - 1) < 0.1)
     # The step after next is the first that moves by the new weights, and then it must be shown.
     step = explorer._curve[-1][0] + 2
     until(lambda: painted[-1][1] >= step)
     moves.append(painted[-1][0] - began)
 began = time.monotonic()
-explorer.buttons["Stop"].click()
+explorer.controls.buttons["Stop"].click()
 stopped = until(lambda: explorer.live.state == "idle") - began
 print((first, rate, max(moves), stopped))
 """
 MOVE = """
 def move():
+    c = explorer.controls
     what = random.random()
     if what < 0.5:
-        explorer.ratio.value = 10 ** random.uniform(-5, 0)
+        c.ratio.value = 10 ** random.uniform(-5, 0)
     elif what < 0.75:
-        random.choice(list(explorer.layers.values())).value = random.random()
+        random.choice(list(c.layers.values())).value = random.random()
     elif what < 0.83:
-        explorer.presets.value = random.choice(explorer.presets.options)[1]
+        c.presets.value = random.choice(c.presets.options)[1]
     elif what < 0.88:
-        explorer.content_layer.value = random.choice(explorer.content_layer.options)
+        c.content_layer.value = random.choice(c.content_layer.options)
     elif what < 0.93:
-        explorer.style.value = random.choice(explorer.style.options)
+        c.style.value = random.choice(c.style.options)
     elif what < 0.97:
-        explorer.buttons["Keep"].click()
-        if len(explorer.strip.children) > 3:
-            explorer.strip.children[0].children[-1].children[1].click()
+        c.buttons["Keep"].click()
+        if len(c.strip.children) > 3:
+            c.strip.children[0].children[-1].children[1].click()
     else:
-        explorer.buttons["Pause"].click()
-        explorer.buttons["Start"].click()
+        c.buttons["Pause"].click()
+        c.buttons["Start"].click()
 
 
 def sample():
@@ -228,7 +229,7 @@ def soak(client, minutes: float) -> int:
         if now > due:
             samples.append(ask(client, "print(sample())"))
             due = now + min(10, 6 * minutes)
-    said = ask(client, "print(repr(explorer.message.value))")
+    said = ask(client, "print(repr(explorer.controls.message.value))")
     third = len(samples) // 3
     print(f"soak: {minutes:g} minutes, {moves} moves, {steps + samples[-1][3]} steps")
     grew = 0

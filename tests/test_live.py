@@ -29,7 +29,8 @@ class Watched:
             self.alphas.append(loss.alpha)
 
         def show(progress, waits):
-            self.steps.append(progress.step)
+            if progress.step not in self.steps[-1:]:
+                self.steps.append(progress.step)
             self.images.append((progress.image(), waits))
             if self.hold is not None and progress.step >= self.hold:
                 raise RuntimeError("a test's own")

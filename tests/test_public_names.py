@@ -24,6 +24,7 @@ ORDER = [
     "live",
     "sweep",
     "plots",
+    "controls",
     "widgets",
     "checks",
     "__main__",
@@ -196,7 +197,7 @@ def test_a_module_imports_only_from_modules_above_it(module):
         ("psutil", {"devices"}),
         ("matplotlib", {"plots"}),
         ("IPython", {"plots", "widgets"}),
-        ("ipywidgets", {"widgets"}),
+        ("ipywidgets", {"controls", "widgets"}),
         ("tqdm", {"__main__", "sweep"}),  # a bar for steps, and one for the runs of a cluster
         ("distributed", {"sweep"}),
         ("dask", {"sweep"}),

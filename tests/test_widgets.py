@@ -19,6 +19,7 @@ from conftest import make_picture
 from nst_helpers import (
     STYLE_LAYERS,
     StyleTransferExplorer,
+    controls,
     devices,
     load_image,
     load_settings,
@@ -58,16 +59,16 @@ def wait_for(condition):
 
 
 def click(explorer, name):
-    explorer.buttons[name].click()
+    explorer.controls.buttons[name].click()
 
 
 def step(explorer):
-    found = re.search(r"step <b>(\d+)</b>", explorer.status.value)
+    found = re.search(r"step <b>(\d+)</b>", explorer.controls.status.value)
     return int(found[1])
 
 
 def said(explorer):
-    return re.sub("<[^>]+>", "", explorer.message.value)
+    return re.sub("<[^>]+>", "", explorer.controls.message.value)
 
 
 def as_file(image, kind="PNG"):
@@ -80,7 +81,7 @@ def as_file(image, kind="PNG"):
 def upload(explorer, control, name, data):
     told = {"name": name, "type": "image/png", "size": len(data), "last_modified": 0}
     # As it comes from the browser, which the widget turns into what Python sees.
-    widget = explorer.uploads[control]
+    widget = explorer.controls.uploads[control]
     widget.set_state({"value": [{**told, "content": memoryview(data)}]})
 
 
@@ -88,7 +89,7 @@ def upload(explorer, control, name, data):
 
 
 def test_it_shows_the_start_before_anything_runs(explorer, net):
-    shown = load_image(explorer.picture.value)
+    shown = load_image(explorer.controls.picture.value)
     noise = noise_like(load_image("chelsea", 48), 0)
     assert (shown - noise).abs().mean() < 0.03  # it comes as JPEG
     assert explorer.live.state == "idle"
@@ -97,12 +98,12 @@ def test_it_shows_the_start_before_anything_runs(explorer, net):
 
 def test_start_paints_and_rests_after_the_steps(explore):
     explorer = explore(steps=30)
-    before = explorer.picture.value
+    before = explorer.controls.picture.value
     click(explorer, "Start")
     assert explorer.join(PATIENCE)
     assert step(explorer) == 30
-    assert explorer.picture.value != before
-    assert (load_image(explorer.picture.value) - explorer.image).abs().mean() < 0.03
+    assert explorer.controls.picture.value != before
+    assert (load_image(explorer.controls.picture.value) - explorer.image).abs().mean() < 0.03
     history = explorer.live.result.history
     assert history[-1]["total"] < 0.5 * history[0]["total"]
     click(explorer, "Start")
@@ -115,8 +116,8 @@ def test_the_kernel_is_free_and_the_status_moves(explorer):
     wait_for(lambda: step(explorer) > 3)
     early = step(explorer)
     wait_for(lambda: step(explorer) > early)
-    assert "steps per second" in explorer.status.value
-    assert "s left" in explorer.status.value
+    assert "steps per second" in explorer.controls.status.value
+    assert "s left" in explorer.controls.status.value
 
 
 def test_pictures_come_at_most_every_tenth_of_a_second(explorer):
@@ -131,18 +132,18 @@ def test_pause_resume_step_stop_reset(explorer):
     click(explorer, "Start")
     wait_for(lambda: step(explorer) > 3)
     click(explorer, "Pause")
-    wait_for(lambda: "paused" in explorer.status.value)
-    assert explorer.buttons["Pause"].description == "Resume"
-    at, picture = step(explorer), explorer.picture.value
+    wait_for(lambda: "paused" in explorer.controls.status.value)
+    assert explorer.controls.buttons["Pause"].description == "Resume"
+    at, picture = step(explorer), explorer.controls.picture.value
     time.sleep(0.2)
-    assert (step(explorer), explorer.picture.value) == (at, picture)
+    assert (step(explorer), explorer.controls.picture.value) == (at, picture)
     click(explorer, "Step")
     wait_for(lambda: step(explorer) == at + 1)
     click(explorer, "Pause")  # which now says Resume
     wait_for(lambda: step(explorer) > at + 3)
     click(explorer, "Stop")
     explorer.join(PATIENCE)
-    at, picture = step(explorer), explorer.picture.value
+    at, picture = step(explorer), explorer.controls.picture.value
     assert explorer.live.state == "idle"
     click(explorer, "Start")
     wait_for(lambda: step(explorer) > at)
@@ -153,7 +154,7 @@ def test_pause_resume_step_stop_reset(explorer):
 
 def test_buttons_fit_the_state(explorer):
     def enabled():
-        return {name for name, button in explorer.buttons.items() if not button.disabled}
+        return {name for name, button in explorer.controls.buttons.items() if not button.disabled}
 
     always = {"Reset", "Keep", "Save PNG", "Save film"}
     assert enabled() == {"Start", "Step", *always}
@@ -180,7 +181,10 @@ def test_the_documented_defaults(explorer):
     assert settings["alpha"] / settings["beta"] == pytest.approx(1e-2)
     assert settings["style_layer_weights"] == dict.fromkeys(STYLE_LAYERS, 0.2)
     assert (settings["content_layer"], settings["start"]) == ("relu4_2", "noise")
-    assert (explorer.ratio.base**explorer.ratio.min, explorer.ratio.base**explorer.ratio.max) == (
+    assert (
+        explorer.controls.ratio.base**explorer.controls.ratio.min,
+        explorer.controls.ratio.base**explorer.controls.ratio.max,
+    ) == (
         1e-5,
         1,
     )
@@ -197,14 +201,14 @@ def test_sliders_reach_the_loss_while_it_runs(explorer):
     explorer.live.turn = watch
     click(explorer, "Start")
     wait_for(lambda: len(seen) > 3)
-    explorer.ratio.value = 0.5
+    explorer.controls.ratio.value = 0.5
     wait_for(lambda: seen[-1][:2] == (pytest.approx(0.5), 1.0))
-    explorer.layers["relu1_1"].value = 0
+    explorer.controls.layers["relu1_1"].value = 0
     wait_for(lambda: seen[-1][2]["relu1_1"] == 0)
     assert seen[-1][2]["relu2_1"] == pytest.approx(0.2)
-    explorer.presets.value = math.inf
+    explorer.controls.presets.value = math.inf
     wait_for(lambda: seen[-1][:2] == (1.0, 0.0))
-    explorer.presets.value = 0.0
+    explorer.controls.presets.value = 0.0
     wait_for(lambda: seen[-1][:2] == (0.0, 1.0))
     click(explorer, "Stop")
     explorer.join(PATIENCE)
@@ -213,12 +217,12 @@ def test_sliders_reach_the_loss_while_it_runs(explorer):
 
 
 def test_more_content_lowers_the_content_loss(explorer):
-    explorer.presets.value = 1e-4
+    explorer.controls.presets.value = 1e-4
     click(explorer, "Start")
     wait_for(lambda: step(explorer) > 60)
     click(explorer, "Pause")
     before = explorer._curve[-1]
-    explorer.presets.value = math.inf
+    explorer.controls.presets.value = math.inf
     click(explorer, "Pause")
     wait_for(lambda: step(explorer) > before[0] + 60)
     click(explorer, "Pause")
@@ -228,46 +232,46 @@ def test_more_content_lowers_the_content_loss(explorer):
 
 
 def test_presets_and_slider_go_together(explorer):
-    for ratio in widgets.RATIOS:
-        explorer.presets.value = ratio
-        assert explorer.ratio.value == pytest.approx(ratio)
-        assert f"= {explorer._ratio_text()}" in explorer.ratio_label.value
-    explorer.ratio.value = 3e-3
-    assert explorer.presets.value is None
-    explorer.ratio.value = 1e-3
-    assert explorer.presets.value == 1e-3
-    explorer.presets.value = 0.0
-    assert "texture only" in explorer.ratio_label.value
-    explorer.ratio.value = 2e-2
-    assert explorer.presets.value is None
+    for ratio in controls.RATIOS:
+        explorer.controls.presets.value = ratio
+        assert explorer.controls.ratio.value == pytest.approx(ratio)
+        assert f"= {explorer._ratio_text()}" in explorer.controls.ratio_label.value
+    explorer.controls.ratio.value = 3e-3
+    assert explorer.controls.presets.value is None
+    explorer.controls.ratio.value = 1e-3
+    assert explorer.controls.presets.value == 1e-3
+    explorer.controls.presets.value = 0.0
+    assert "texture only" in explorer.controls.ratio_label.value
+    explorer.controls.ratio.value = 2e-2
+    assert explorer.controls.presets.value is None
     assert explorer.settings["alpha"] == pytest.approx(2e-2)
 
 
 def test_the_slider_has_its_decades_where_the_presets_stand(explorer):
     # Six columns, of which the slider's ends take the first and the last: five decades.
-    ratio = explorer.ratio
-    assert len(explorer.presets.options) == ratio.max - ratio.min + 1
-    for column, (_, value) in enumerate(explorer.presets.options[1:-1], 1):
+    ratio = explorer.controls.ratio
+    assert len(explorer.controls.presets.options) == ratio.max - ratio.min + 1
+    for column, (_, value) in enumerate(explorer.controls.presets.options[1:-1], 1):
         assert math.log10(value) == pytest.approx(ratio.min + column)
 
 
 def test_equal_weights_again(explorer):
-    explorer.layers["relu3_1"].value = 1.0
-    explorer.equal.click()
+    explorer.controls.layers["relu3_1"].value = 1.0
+    explorer.controls.equal.click()
     assert explorer.settings["style_layer_weights"] == dict.fromkeys(STYLE_LAYERS, 0.2)
 
 
 def test_all_weights_at_zero_does_no_harm(explorer):
     click(explorer, "Start")
     wait_for(lambda: step(explorer) > 3)
-    explorer.presets.value = 0.0
-    for slider in explorer.layers.values():
+    explorer.controls.presets.value = 0.0
+    for slider in explorer.controls.layers.values():
         slider.value = 0
     wait_for(lambda: explorer._curve[-1][2] == 0)
     picture, at = explorer.image, step(explorer)
     wait_for(lambda: step(explorer) > at + 5)
     assert torch.equal(explorer.image, picture), "nothing is asked for, so nothing moves"
-    explorer.equal.click()
+    explorer.controls.equal.click()
     at = step(explorer)
     wait_for(lambda: step(explorer) > at + 3)
     assert torch.isfinite(explorer.image).all()
@@ -298,18 +302,18 @@ def test_other_settings_count_from_the_next_reset(explorer, setting, value):
     assert "Reset begins" in said(explorer)
     assert explorer.image.shape == shape
     click(explorer, "Reset")
-    expected = load_image(explorer.content.value, explorer.size.value)
+    expected = load_image(explorer.controls.content.value, explorer.controls.size.value)
     if setting != "start":
-        expected = noise_like(expected, explorer.seed.value)
+        expected = noise_like(expected, explorer.controls.seed.value)
     assert torch.equal(explorer.image, expected)
 
 
 def test_before_the_first_step_they_count_at_once(explorer):
-    explorer.size.value = 64
+    explorer.controls.size.value = 64
     assert min(explorer.image.shape[2:]) == 64
-    explorer.start_from.value = "content"
+    explorer.controls.start_from.value = "content"
     assert torch.equal(explorer.image, load_image("chelsea", 64))
-    explorer.start_from.value = "style"
+    explorer.controls.start_from.value = "style"
     assert explorer.image.shape == load_image("chelsea", 64).shape
     assert not said(explorer)
 
@@ -318,7 +322,7 @@ def test_more_steps_while_it_runs(explore):
     explorer = explore(steps=100_00)
     click(explorer, "Start")
     wait_for(lambda: step(explorer) > 3)
-    explorer.steps.value = 10
+    explorer.controls.steps.value = 10
     explorer.join(PATIENCE)
     assert step(explorer) % 10 == 0 or step(explorer) < 10_000
     assert explorer.live.state == "idle"
@@ -329,23 +333,25 @@ def test_more_steps_while_it_runs(explore):
 
 def test_an_upload_becomes_the_content(explorer):
     picture = make_picture(60, 80, seed=5)
-    upload(explorer, explorer.content, "holiday.png", as_file(picture))
-    assert explorer.content.value == "holiday.png (yours)"
+    upload(explorer, explorer.controls.content, "holiday.png", as_file(picture))
+    assert explorer.controls.content.value == "holiday.png (yours)"
     assert not said(explorer)
-    explorer.start_from.value = "content"
+    explorer.controls.start_from.value = "content"
     assert explorer.image.shape == (1, 3, 48, 64)
     small = load_image(as_file(picture), 48)
     torch.testing.assert_close(explorer.image, small)
-    assert explorer.uploads[explorer.content].value == (), "the same file may come again"
+    assert explorer.controls.uploads[explorer.controls.content].value == (), (
+        "the same file may come again"
+    )
 
 
 def test_an_upload_becomes_the_style_of_the_running_picture(explorer):
     click(explorer, "Start")
     wait_for(lambda: step(explorer) > 3)
-    upload(explorer, explorer.style, "paint.jpg", as_file(make_picture(60, 80), "JPEG"))
+    upload(explorer, explorer.controls.style, "paint.jpg", as_file(make_picture(60, 80), "JPEG"))
     at = step(explorer)
     wait_for(lambda: step(explorer) > at + 10)
-    assert explorer.style.value == "paint.jpg (yours)"
+    assert explorer.controls.style.value == "paint.jpg (yours)"
     assert not said(explorer)
 
 
@@ -360,23 +366,23 @@ def test_an_upload_becomes_the_style_of_the_running_picture(explorer):
     ],
 )
 def test_an_upload_that_will_not_do_is_said(explorer, name, data, message):
-    before = explorer.content.value
-    upload(explorer, explorer.content, name, data)
+    before = explorer.controls.content.value
+    upload(explorer, explorer.controls.content, name, data)
     assert message in said(explorer)
-    assert explorer.content.value == before
+    assert explorer.controls.content.value == before
     click(explorer, "Start")
     wait_for(lambda: step(explorer) > 2)
 
 
 def test_a_path_is_typed_in(explorer, tmp_path):
     path = save_image(make_picture(60, 80), tmp_path / "mine.png")
-    explorer.paths[explorer.content].value = f" {path} "
-    assert explorer.content.value == str(path)
-    explorer.paths[explorer.style].value = str(tmp_path / "missing.png")
+    explorer.controls.paths[explorer.controls.content].value = f" {path} "
+    assert explorer.controls.content.value == str(path)
+    explorer.controls.paths[explorer.controls.style].value = str(tmp_path / "missing.png")
     assert "there is no picture" in said(explorer)
-    assert explorer.style.value == "night_sky"
-    explorer.paths[explorer.style].value = "wave"
-    assert explorer.style.value == "wave"
+    assert explorer.controls.style.value == "night_sky"
+    explorer.controls.paths[explorer.controls.style].value = "wave"
+    assert explorer.controls.style.value == "wave"
 
 
 def test_it_may_begin_with_files_and_tensors(explore, tmp_path):
@@ -463,11 +469,11 @@ def test_a_network_that_cannot_be_loaded_is_said(explorer, monkeypatch):
         raise ConnectionError("there is no internet. load_network('bundled') works offline.")
 
     monkeypatch.setattr(widgets, "load_network", fail)
-    explorer.network.value = "random"
+    explorer.controls.network.value = "random"
     click(explorer, "Start")
     explorer.join(PATIENCE)
     assert "there is no internet" in said(explorer)
-    explorer.network.value = explorer.network.options[-1][1]
+    explorer.controls.network.value = explorer.controls.network.options[-1][1]
     click(explorer, "Start")
     wait_for(lambda: step(explorer) > 3)
 
@@ -479,9 +485,9 @@ def test_an_error_of_ours_is_shown_with_its_kind(explorer, monkeypatch):
 
 
 def test_messages_cannot_smuggle_in_html(explorer):
-    explorer.paths[explorer.content].value = "<img src=x onerror=alert(1)>"
-    assert "<img" not in explorer.message.value
-    assert "&lt;img" in explorer.message.value
+    explorer.controls.paths[explorer.controls.content].value = "<img src=x onerror=alert(1)>"
+    assert "<img" not in explorer.controls.message.value
+    assert "&lt;img" in explorer.controls.message.value
 
 
 # --- keeping -------------------------------------------------------------------------------------
@@ -494,7 +500,7 @@ def test_a_kept_picture_comes_back_with_its_settings(explorer):
     click(explorer, "Keep")
     ((result, settings, card),) = explorer._kept
     kept, at = result.image.clone(), len(result.history)
-    explorer.presets.value = 1e-1
+    explorer.controls.presets.value = 1e-1
     explorer.settings = {"style": "bojagi", "content": "coffee", "size": 64}
     click(explorer, "Reset")
     click(explorer, "Start")
@@ -513,12 +519,12 @@ def test_a_kept_picture_comes_back_with_its_settings(explorer):
 def test_the_strip_is_limited_and_can_be_emptied(explorer):
     for _ in range(widgets.KEPT + 1):
         click(explorer, "Keep")
-    assert len(explorer.strip.children) == widgets.KEPT
+    assert len(explorer.controls.strip.children) == widgets.KEPT
     assert "remove one" in said(explorer)
-    for card in explorer.strip.children:
+    for card in explorer.controls.strip.children:
         _, remove = card.children[-1].children
         remove.click()
-    assert explorer.strip.children == ()
+    assert explorer.controls.strip.children == ()
     assert explorer._kept == []
 
 
@@ -529,7 +535,7 @@ def test_the_saved_picture_holds_its_settings(explorer, explore, tmp_path):
     click(explorer, "Save PNG")
     (path,) = (tmp_path / "saved").iterdir()
     assert f"saved {path}" in said(explorer)
-    assert "download" in explorer.message.value
+    assert "download" in explorer.controls.message.value
     settings = load_settings(path)
     assert settings == {**explorer.settings, "step": 6}
     torch.testing.assert_close(load_image(path), explorer.image, rtol=0, atol=0.5 / 255 + 1e-6)
@@ -632,7 +638,7 @@ def test_nothing_of_a_closed_explorer_stays(explore):
     explorer = explore()
     for _ in range(3):
         click(explorer, "Keep")
-    explorer.strip.children[1].children[-1].children[1].click()
+    explorer.controls.strip.children[1].children[-1].children[1].click()
     explorer.start()
     wait_for(lambda: step(explorer) > 2)
     explorer.close()
@@ -644,11 +650,11 @@ def test_nothing_of_a_closed_explorer_stays(explore):
 
 def test_keeping_and_removing_leaves_nothing(explorer):
     click(explorer, "Keep")
-    explorer.strip.children[0].children[-1].children[1].click()
+    explorer.controls.strip.children[0].children[-1].children[1].click()
     count = len(registry._instances)
     for _ in range(3):
         click(explorer, "Keep")
-        explorer.strip.children[0].children[-1].children[1].click()
+        explorer.controls.strip.children[0].children[-1].children[1].click()
     assert len(registry._instances) == count
 
 
@@ -672,14 +678,14 @@ def test_in_colab_it_waits_and_says_so(explore, monkeypatch):
 
 def test_a_served_page_knows_no_paths_and_writes_no_files(explore, tmp_path):
     explorer = explore(served=True, steps=3)
-    assert explorer.paths == {}
+    assert explorer.controls.paths == {}
     assert not any(isinstance(w, ipywidgets.Text) for w in descendants(explorer.view))
-    assert "vgg19" not in [value for _, value in explorer.network.options]
+    assert "vgg19" not in [value for _, value in explorer.controls.network.options]
     explorer.start()
     explorer.join(PATIENCE)
     click(explorer, "Save PNG")
     assert said(explorer) == "download"
-    assert str(explorer.output) not in explorer.message.value
+    assert str(explorer.output) not in explorer.controls.message.value
     assert not (tmp_path / "saved").exists()
 
 
@@ -702,7 +708,7 @@ def test_every_control_says_what_it_does(explorer):
 
 
 def test_what_the_tooltips_say_a_position_sees_is_true(net):
-    for layer, (_, pixels) in widgets.SEEN.items():
+    for layer, (_, pixels) in controls.SEEN.items():
         image = torch.full((1, 3, 256, 256), 0.5, requires_grad=True)
         maps = net(image, [layer.replace("relu", "conv")])[layer.replace("relu", "conv")]
         middle = maps.shape[2] // 2
@@ -725,7 +731,7 @@ def test_its_text_is_short_and_of_no_machine(explorer, explore):
     "curve", [[], [(1, 0.0, 0.0)], [(1, 3.0, 1e-9)], [(i, 10.0 / i, i) for i in range(1, 2000)]]
 )
 def test_the_curves_are_svg(curve):
-    root = ElementTree.fromstring(widgets._curves(curve, 2000))
+    root = ElementTree.fromstring(controls.curves_svg(curve, 2000))
     lines = [e for e in root.iter() if e.tag == "polyline"]
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     for line in lines:
@@ -734,4 +740,4 @@ def test_the_curves_are_svg(curve):
             assert 0 <= x <= width
             assert 0 <= y <= height
     assert len(lines) == 2 * (len(curve) > 1 or bool(curve and curve[0][1]))
-    assert len(widgets._curves(curve, 2000)) < 20_000
+    assert len(controls.curves_svg(curve, 2000)) < 20_000
