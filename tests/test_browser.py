@@ -44,6 +44,12 @@ PIXELS = """img => {
     c.getContext('2d').drawImage(img, 0, 0);
     return c.toDataURL();
 }"""
+FOCUSED = """() => {
+    const e = document.activeElement;
+    const slider = [...document.querySelectorAll('.noUi-handle')].indexOf(e);
+    const name = e.closest('.nst-field')?.querySelector('label') ?? e;
+    return slider >= 0 ? `slider ${slider}` : name.textContent.trim();
+}"""
 STEP = "e => parseInt(e.querySelector('.nst-status b').textContent)"
 
 
@@ -80,12 +86,22 @@ def server(arguments, folder):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     arguments = ["jupyterlab", "--allow-root", "--ip=127.0.0.1", "--IdentityProvider.token="]
     arguments += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
     with server([*arguments, f"--ServerApp.{MESSAGES}"], folder) as address:
         yield address, folder
+
+
+@pytest.fixture
+def lab(lab_server):
+    yield lab_server
+    sessions = f"{lab_server[0]}/api/sessions"  # kernels outlive the pages that started them
+    with urllib.request.urlopen(sessions) as answer:
+        for session in json.load(answer):
+            end = urllib.request.Request(f"{sessions}/{session['id']}", method="DELETE")
+            urllib.request.urlopen(end).close()
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +112,25 @@ def chromium():
         browser.close()
 
 
+def is_ours(said):
+    """Whether a line of the console is an error that widgets made: servers have errors, too."""
+    return said.type == "error" and "widget" in said.text.lower()
+
+
 @pytest.fixture
 def page(chromium, request):
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     page.set_default_timeout(PATIENCE)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if is_ours(said) else None)
     failed = request.session.testsfailed
     yield page
     if request.session.testsfailed > failed:
         (ROOT / "output" / "browser").mkdir(parents=True, exist_ok=True)
         page.screenshot(path=ROOT / "output" / "browser" / f"{request.node.name}.png")
     page.close()
+    assert errors == []
 
 
 class Notebook:
@@ -158,12 +183,7 @@ def notebook(page, lab):
     made = Notebook(page, *lab, [EXPLORER])
     made.command("notebook:run-all-cells")
     page.wait_for_selector(".nst-explorer")
-    yield made
-    with urllib.request.urlopen(f"{lab[0]}/api/sessions") as answer:
-        sessions = json.load(answer)
-    for session in sessions:
-        address = f"{lab[0]}/api/sessions/{session['id']}"
-        urllib.request.urlopen(urllib.request.Request(address, method="DELETE"))
+    return made
 
 
 def button(page, name):
@@ -287,6 +307,9 @@ def test_keep_and_save(notebook, page):
     wait_for_steps(page)
     button(page, "Save film").click()
     page.wait_for_selector(".nst-message >> text=.webp")
+    (film,) = (notebook.folder / "output").glob("*.webp")
+    with Image.open(film) as frames:
+        assert frames.n_frames > 1
     button(page, "Save PNG").click()
     page.wait_for_selector(".nst-message >> text=.png")
     with page.expect_download() as download:
@@ -334,16 +357,17 @@ def test_everything_is_reached_with_the_tab_key(notebook, page):
     page.locator(".nst-explorer button").first.focus()
     reached = set()
     for _ in range(45):
-        reached.add(page.evaluate("() => document.activeElement.textContent.trim()"))
-        inside = (
-            "() => document.activeElement.closest('.nst-ratio, .nst-layers, .nst-field')?.className"
-        )
-        reached.update((page.evaluate(inside) or "").split())
+        reached.add(page.evaluate(FOCUSED))
         page.keyboard.press("Tab")
-    assert {"Start", "Keep", "texture only", "nst-ratio", "nst-layers", "nst-field"} <= reached
+    sliders = {f"slider {i}" for i in range(6)}  # the ratio, and five layers
+    assert {"Start", "Keep", "Save film", "texture only", "content only", "1/5 each"} <= reached
+    assert sliders | {"content", "style", "size", "network"} <= reached
     button(page, "Start").focus()
     page.keyboard.press("Enter")
     wait_for_steps(page)
+    button(page, "Pause").focus()
+    page.keyboard.press("Space")
+    page.wait_for_selector(".nst-status >> text=paused")
 
 
 def test_notebook_05_runs_whole(page, lab):
@@ -374,6 +398,7 @@ def test_the_page(page, tmp_path):
             ".nst-picture",
             ".nst-canvas button",
             ".nst-ratio",
+            ".nst-presets",
             ".nst-layers",
             ".nst-setup",
         ):
@@ -385,8 +410,11 @@ def test_the_page(page, tmp_path):
         before = picture(page)
         start(page)
         assert picture(page) != before
+        page.locator(".nst-ratio .noUi-handle").focus()
+        page.keyboard.press("Home")
+        page.wait_for_selector(".nst-knobs .widget-html-content >> text=1e-5")
         button(page, "content only").click()
-        page.wait_for_selector(".nst-knobs >> text=content only")
+        page.wait_for_selector(".nst-knobs .widget-html-content >> text=content only")
         wait_for_steps(page)
         button(page, "Stop").click()
         wait_for(lambda: button(page, "Stop").is_disabled())
