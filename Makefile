@@ -14,7 +14,7 @@ endif
 .PHONY: run lab notebooks test bench lint clean
 
 run: .venv/installed
-	$(BIN)/python scripts/run_notebook.py notebooks/04_style_transfer.ipynb --output output
+	$(BIN)/python scripts/run_notebook.py $(NOTEBOOKS) --output output
 
 lab: .venv/installed
 	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))
