@@ -33,14 +33,23 @@ def figures(notebook: Path) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(file))).convert("RGB") for file in files]
 
 
+def chosen_figure(notebook: Path, size: tuple[int, int] = SIZE) -> Image.Image | None:
+    """Return the figure that stands for a notebook, if it has any, within a size."""
+    found = figures(notebook)
+    if not found:
+        return None
+    picture = found[FIGURES.get(notebook.stem, -1)]
+    picture.thumbnail(size, Image.Resampling.LANCZOS)
+    return picture
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     root = Path(__file__).parents[1]
     parser.add_argument("--output", type=Path, default=root / "images")
     args = parser.parse_args()
-    for name, number in FIGURES.items():
-        picture = figures(root / "notebooks" / f"{name}.ipynb")[number]
-        picture.thumbnail(SIZE, Image.Resampling.LANCZOS)
+    for name in FIGURES:
+        picture = chosen_figure(root / "notebooks" / f"{name}.ipynb")
         path = args.output / f"notebook_{name[:2]}.webp"
         picture.save(path, quality=80, method=6)
         print("wrote", path.name, f"{path.stat().st_size / 1000:.0f} kB")

@@ -1,14 +1,16 @@
 """Run notebooks without a browser, and keep what they make: ``make run``.
 
 Writes each executed notebook and an HTML copy of it into the output folder, beside the pictures the
-notebooks themselves save there, and a page that lists them. With --inplace the notebooks keep the
-outputs themselves: ``make notebooks``.
+notebooks themselves save there, and index.html, which leads to all of it. With --inplace the
+notebooks keep the outputs themselves: ``make notebooks``.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import html
+import io
 import os
 import re
 import sys
@@ -18,6 +20,22 @@ from pathlib import Path
 import nbclient
 import nbconvert
 import nbformat
+from draw_notebooks import chosen_figure
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+CSS = """
+body { font: 1rem/1.5 system-ui, sans-serif; color: #333; max-width: 66rem; margin: 4rem auto }
+body { padding: 0 2rem }
+h1, h2 { font-weight: 500; color: #000; margin: 0 }
+h2 { font-size: 1.1rem; margin-top: .8rem }
+p { margin: 0 }
+p::first-letter { text-transform: uppercase }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)) }
+main { gap: 3rem 2.5rem; margin: 2rem 0 4rem }
+a { color: inherit; text-decoration: none }
+a:hover h2 { text-decoration: underline }
+img { width: 100%; height: 11rem; object-fit: contain; object-position: left bottom }
+"""
 
 
 def run(notebook: Path, output: Path, inplace: bool = False) -> int:
@@ -54,7 +72,10 @@ def run(notebook: Path, output: Path, inplace: bool = False) -> int:
     executed = output / notebook.name
     nbformat.write(pages, executed)
     page = executed.with_suffix(".html")
-    page.write_text(nbconvert.HTMLExporter().from_notebook_node(pages)[0], encoding="utf-8")
+    named = {"metadata": {"name": title(pages)}}
+    body, _ = nbconvert.HTMLExporter().from_notebook_node(pages, named)
+    body = re.sub(r'href="([^":/]+)\.ipynb"', r'href="\1.html"', body)  # from page to page
+    page.write_text(body, encoding="utf-8")
     if failed is not None:
         print(failed, file=sys.stderr)
         print(f"a cell failed; the notebook up to there: {executed}", file=sys.stderr)
@@ -79,31 +100,36 @@ def forget_widgets(pages: nbformat.NotebookNode) -> None:
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
-INDEX = """<!doctype html><html lang=en><meta charset=utf-8>
-<meta name=viewport content="width=device-width"><title>Neural Style Transfer</title>
-<style>body {{ max-width: 42em; margin: 3em auto; padding: 0 1em; font: 18px/1.5 sans-serif }}
-h1 {{ font-weight: 500 }} li {{ margin: 1em 0 }} a {{ font-weight: 600 }}</style>
-<h1>Neural Style Transfer, from white noise</h1>
-<ul>{}</ul></html>
-"""
+def title(pages: nbformat.NotebookNode) -> str:
+    return pages.cells[0].source.split("\n")[0].lstrip("# ")
 
 
-def write_index(notebooks: list[Path], output: Path) -> None:
-    """List the pages of the notebooks that ran, by their titles and questions."""
-    lines = []
-    for notebook in notebooks:
-        first = nbformat.read(notebook, as_version=4).cells[0].source
-        title = html.escape(first.splitlines()[0].lstrip("# "))
-        question = re.search(r"\*\*The question:\*\* (.*)", first)
-        said = html.escape(question[1].replace("*", "")) if question else ""
-        page = notebook.with_suffix(".html").name
-        lines.append(f'<li><a href="{page}">{notebook.stem[:2]} {title}</a><br>{said}</li>')
-    (output / "index.html").write_text(INDEX.format("\n".join(lines)), encoding="utf-8")
+def write_index(output: Path) -> None:
+    """Make the page of what is in the output folder: notebooks, and pictures that they saved."""
+    cards = saved = ""
+    for path in sorted(output.glob("*.ipynb")):
+        pages, file = nbformat.read(path, as_version=4), io.BytesIO()
+        if figure := chosen_figure(path, (720, 440)):
+            figure.save(file, "webp", quality=80)
+        data = base64.b64encode(file.getvalue()).decode()
+        question = re.search(r"\*\*The question:\*\* (.*)", pages.cells[0].source)
+        cards += f'<a href="{path.stem}.html"><img src="data:image/webp;base64,{data}" alt="">'
+        cards += f"<h2>{path.stem.split('_')[0]} {html.escape(title(pages))}</h2>"
+        cards += nbconvert.filters.markdown2html(question[1] if question else "") + "</a>\n"
+    for path in sorted(output.iterdir()):
+        if path.suffix in (".png", ".webp", ".gif"):
+            saved += f'<a href="{path.name}"><img src="{path.name}" alt="">{path.name}</a>\n'
+    text = '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
+    text += f"<title>Neural Style Transfer</title>\n<style>{CSS}</style>\n"
+    text += f"<h1>Neural Style Transfer, from white noise</h1>\n<main>{cards}</main>\n"
+    if saved:
+        text += f"<h1>Pictures that they saved</h1>\n<main>{saved}</main>\n"
+    (output / "index.html").write_text(text, encoding="utf-8")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("notebooks", type=Path, nargs="+")
+    parser.add_argument("notebooks", type=Path, nargs="*", default=NOTEBOOKS, help="default: all")
     parser.add_argument("--output", type=Path, default=Path("output"))
     parser.add_argument("--inplace", action="store_true", help="keep the outputs in the notebooks")
     args = parser.parse_args()
@@ -115,7 +141,7 @@ def main() -> int:
             print(f"\n{notebook}")
             if failed := run(notebook, args.output, args.inplace):
                 return failed
-        write_index(args.notebooks, args.output)
+        write_index(args.output)
     except OSError as error:
         print(f"cannot write into {args.output}: {error}", file=sys.stderr)
         return 1

@@ -213,7 +213,10 @@ def test_run_notebook_runs_several_lists_them_and_keeps_outputs_only_if_asked(tm
     for name in ("00_first", "01_second"):
         pages = nbformat.v4.new_notebook()
         pages.cells = [
-            nbformat.v4.new_markdown_cell(f"# About {name} & more"),
+            nbformat.v4.new_markdown_cell(
+                f"# About {name} & more\n\n**The question:** what is *this*?\n\n"
+                "[Next](01_second.ipynb)"
+            ),
             nbformat.v4.new_code_cell("print('fine')"),
         ]
         nbformat.write(pages, tmp_path / f"{name}.ipynb")
@@ -222,7 +225,12 @@ def test_run_notebook_runs_several_lists_them_and_keeps_outputs_only_if_asked(tm
     assert run("run_notebook.py", *notebooks, "--output", out).returncode == 0
     assert notebooks[0].read_text(encoding="utf-8") == before
     index = (out / "index.html").read_text(encoding="utf-8")
-    assert '<a href="01_second.html">01 About 01_second &amp; more</a>' in index
+    assert '<a href="01_second.html">' in index
+    assert "<h2>01 About 01_second &amp; more</h2>" in index
+    assert "what is <em>this</em>?" in index
+    page = (out / "00_first.html").read_text(encoding="utf-8")
+    assert "<title>About 00_first &amp; more</title>" in page
+    assert 'href="01_second.html"' in page
     assert run("run_notebook.py", *notebooks, "--inplace", "--output", out).returncode == 0
     for notebook in notebooks:
         cell = nbformat.read(notebook, as_version=4).cells[1]
