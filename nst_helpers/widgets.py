@@ -315,8 +315,8 @@ class StyleTransferExplorer:
         if ratio in (0, math.inf):
             self.controls.presets.value = ratio
         else:
-            self.controls.presets.value = None
             set_value("alpha / beta", self.controls.ratio, ratio)
+            self._press_preset()
 
     # --- the run's side: called between two steps, in its thread ---------------------------------
 
@@ -470,9 +470,12 @@ class StyleTransferExplorer:
             if self.controls.presets.value in RATIOS:
                 self.controls.ratio.value = self.controls.presets.value
         else:
-            near = [r for r in RATIOS if math.isclose(r, self.controls.ratio.value, rel_tol=1e-3)]
-            self.controls.presets.value = near[0] if near else None
+            self._press_preset()
         self.controls.ratio_label.value = f"<b>alpha / beta</b> = {self._ratio_text()}"
+
+    def _press_preset(self) -> None:
+        near = [r for r in RATIOS if math.isclose(r, self.controls.ratio.value, rel_tol=1e-3)]
+        self.controls.presets.value = near[0] if near else None
 
     def _new_steps(self, change: Any) -> None:
         self.live.end = self._next_end()
@@ -504,7 +507,7 @@ class StyleTransferExplorer:
             text.value = ""
 
     def _remove(self, kept: tuple) -> None:
-        self._kept.remove(kept)
+        self._kept = [other for other in self._kept if other is not kept]
         self.controls.strip.children = tuple(card for _, _, card in self._kept)
         close_widget(kept[2])
 

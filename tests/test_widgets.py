@@ -245,6 +245,10 @@ def test_presets_and_slider_go_together(explorer):
     explorer.controls.ratio.value = 2e-2
     assert explorer.controls.presets.value is None
     assert explorer.settings["alpha"] == pytest.approx(2e-2)
+    for ratio, preset in ((1e-2, 1e-2), (1e-2, 1e-2), (0.0, 0.0), (1e-2, 1e-2), (2e-2, None)):
+        explorer.settings = {"alpha": ratio, "beta": 1.0}
+        assert explorer.controls.presets.value == preset
+        assert f"= {explorer._ratio_text()}" in explorer.controls.ratio_label.value
 
 
 def test_the_slider_has_its_decades_where_the_presets_stand(explorer):
@@ -517,11 +521,12 @@ def test_a_kept_picture_comes_back_with_its_settings(explorer):
 
 
 def test_the_strip_is_limited_and_can_be_emptied(explorer):
+    click(explorer, "Start")  # so that each one is another picture
     for _ in range(widgets.KEPT + 1):
         click(explorer, "Keep")
     assert len(explorer.controls.strip.children) == widgets.KEPT
     assert "remove one" in said(explorer)
-    for card in explorer.controls.strip.children:
+    for card in reversed(explorer.controls.strip.children):
         _, remove = card.children[-1].children
         remove.click()
     assert explorer.controls.strip.children == ()
