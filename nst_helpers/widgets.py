@@ -51,6 +51,7 @@ FRAMES = 80  # of a film, at most; then every second one is dropped
 KEPT = 12  # pictures in the strip, at most
 LARGEST = 8 * 2**20  # bytes of an upload: browsers' connections drop more than 10 MB silently
 SMALLEST = 32  # pixels on each side of a picture of one's own
+AT_RESET = ("content", "start", "size", "seed", "network")  # settings that count from then on
 # The explorers in sight, by the cell that made them: a cell that is run again ends its old one.
 _IN_CELLS: weakref.WeakValueDictionary[tuple, StyleTransferExplorer] = weakref.WeakValueDictionary()
 
@@ -203,14 +204,15 @@ class StyleTransferExplorer:
             start = noise_like(content, self.controls.seed.value)
         elif self.controls.start_from.value == "style":
             start = _cover(self._load(self.controls.style.value, size), content)
-        self._content, self._size, self._network = content, size, self.controls.network.value
+        self._content, said = content, self.settings
+        self._begun = {name: said[name] for name in AT_RESET}
         self._set_result(Result(start))
 
     def keep(self) -> None:
         """Put the picture into the strip, with its settings."""
         if len(self._kept) >= KEPT:
             raise ValueError(f"{KEPT} pictures are kept already; remove one (x) first")
-        result, settings = self.live.so_far(), self.settings
+        result, settings = self.live.so_far(), self._painted_with()
         thumbnail = ipywidgets.Image(value=encode_image(result.image), format="jpeg")
         back = ipywidgets.Button(
             description="Back to this", tooltip="Go back to this picture and its settings"
@@ -236,7 +238,7 @@ class StyleTransferExplorer:
     def save_png(self) -> Path:
         """Write the picture as PNG, its settings in the file; ``load_settings`` reads them."""
         result = self.live.so_far()
-        settings = {**self.settings, "step": _last_step(result)}
+        settings = {**self._painted_with(), "step": _last_step(result)}
         return self._saved(save_image(result.image, self._free_path("png"), settings), "png")
 
     def save_film(self) -> Path:
@@ -321,11 +323,12 @@ class StyleTransferExplorer:
     # --- the run's side: called between two steps, in its thread ---------------------------------
 
     def _make_loss(self) -> StyleTransferLoss:
-        style = self._load(self.controls.style.value, self._size)
-        net = self._nets.get(self._network)
+        style = self._load(self.controls.style.value, self._begun["size"])
+        network = self._begun["network"]
+        net = self._nets.get(network)
         if net is None:
-            self._say(f"loading the network {self._network} ...")
-            net = self._nets[self._network] = load_network(self._network)
+            self._say(f"loading the network {network} ...")
+            net = self._nets[network] = load_network(network)
             self._say("")
         return StyleTransferLoss(
             net, self._content, style, content_layers=[self.controls.content_layer.value]
@@ -393,7 +396,7 @@ class StyleTransferExplorer:
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error):
-            fits = int(0.7 * self._size) // 16 * 16
+            fits = int(0.7 * self._begun["size"]) // 16 * 16
             hint = "" if "would fit" in str(error) else f" Try size {fits}, and Reset."
             return f"Not enough memory: {error}.{hint}"
         if isinstance(error, (ValueError, OSError, ImportError)):
@@ -406,6 +409,10 @@ class StyleTransferExplorer:
         """Return alpha and beta."""
         limit = self.controls.presets.value
         return {0.0: (0.0, 1.0), math.inf: (1.0, 0.0)}.get(limit, (self.controls.ratio.value, 1.0))
+
+    def _painted_with(self) -> dict:
+        """Return the settings, without those that wait for Reset."""
+        return {**self.settings, **self._begun}
 
     def _ratio_text(self) -> str:
         alpha, beta = self._weights()
@@ -512,7 +519,7 @@ class StyleTransferExplorer:
         close_widget(kept[2])
 
     def _free_path(self, ending: str) -> Path:
-        names = (Path(self.controls.content.value).stem, Path(self.controls.style.value).stem)
+        names = (Path(self._painted_with()[picture]).stem for picture in ("content", "style"))
         stem = "-".join(re.sub(r"[^\w-]+", "_", name).strip("_") for name in names)
         number = 1
         while (path := self.output / f"{stem}-{number}.{ending}").exists():

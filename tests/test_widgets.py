@@ -551,6 +551,25 @@ def test_the_saved_picture_holds_its_settings(explorer, explore, tmp_path):
     assert len(list((tmp_path / "saved").iterdir())) == 2, "nothing is overwritten"
 
 
+def test_what_waits_for_reset_is_not_said_of_the_picture(explorer, tmp_path):
+    explorer.settings = {"content": "chelsea", "steps": 2}
+    explorer.start()
+    explorer.join(PATIENCE)
+    before = explorer.settings
+    explorer.settings = {"content": "astronaut", "size": before["size"] + 16, "seed": 1}
+    click(explorer, "Save PNG")
+    (path,) = (tmp_path / "saved").glob("chelsea-*.png")
+    assert load_settings(path) == {**before, "step": 2}
+    click(explorer, "Keep")
+    back, _ = explorer.controls.strip.children[0].children[-1].children
+    back.click()
+    assert explorer.settings == before
+    explorer.start()
+    explorer.join(PATIENCE)
+    assert step(explorer) == 4
+    assert not said(explorer).startswith("at relu")
+
+
 def test_the_film_shows_the_run(explorer, tmp_path):
     click(explorer, "Save film")
     assert "no film yet" in said(explorer)
