@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import nst_helpers as nst
@@ -100,3 +101,6 @@ def test_the_table_of_notebooks_has_every_notebook():
         quick, full = (float(number) for number in row[3].split(","))
         assert 0 < quick < 1
         assert quick <= full <= 6
+        link = re.search(r"\((notebooks/[^)]+)\)", row[0])[1]
+        header = nbformat.read(ROOT / link, as_version=4).cells[0].source
+        assert f"**Time:** {full:g} minutes" in header, link
