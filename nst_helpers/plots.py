@@ -68,7 +68,7 @@ def show_images(
         columns = min(columns or len(pictures), len(pictures))
         rows = math.ceil(len(pictures) / columns)
         shape = np.mean([p.width / p.height for p in pictures])
-        size = (columns * height * shape, rows * (height + 0.3))
+        size = (columns * height * shape, rows * (height + (0.3 if titles else 0.1)))
         figure = plt.figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for unused in axes[len(pictures) :]:
@@ -76,7 +76,7 @@ def show_images(
     axes = list(axes)[: len(pictures)]
     for i, (picture, ax) in enumerate(zip(pictures, axes, strict=True)):
         ax.imshow(picture, interpolation="antialiased")
-        ax.set(xticks=[], yticks=[])
+        ax.set(xticks=[], yticks=[], anchor="N")  # titles of a row on one line
         ax.spines[:].set_visible(False)
         if titles is not None:
             ax.set_title(titles[i])
@@ -181,7 +181,7 @@ def plot_layers(net: Features, size: int = 256, ax: Axes | None = None) -> Axes:
             said = f"{channels} x\n{side} x {side}"
             ax.text(x + width / 2, side / 2 + size / 40, said, ha="center", va="bottom", fontsize=8)
         names.append((x + width / 2, layer))
-        x += width + {"pict": 1.0, "pool": 0.5}.get(layer[:4], 0.12)
+        x += width + {"pict": 1.3, "pool": 0.5}.get(layer[:4], 0.12)
     ax.set_xticks(*zip(*names, strict=True), rotation=60, ha="right", rotation_mode="anchor")
     ax.set(yticks=[], xlim=(-0.3, x), ylim=(-0.55 * size, 0.72 * size))
     ax.spines[:].set_visible(False)
