@@ -16,8 +16,9 @@ endif
 run: .venv/installed
 	$(BIN)/python scripts/run_notebook.py $(NOTEBOOKS) --output output
 
+# Its root is the repository, so that the notebooks' links to README open, too.
 lab: .venv/installed
-	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))
+	$(BIN)/jupyter lab --notebook-dir=. $(firstword $(NOTEBOOKS))
 
 # The notebooks' stored outputs: all of them, at full quality, from one real run.
 notebooks: .venv/installed
