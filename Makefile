@@ -20,8 +20,9 @@ run: .venv/installed
 # not come. With more, the explorer can say that 8 MB is its limit.
 MESSAGES = tornado_settings='{"websocket_max_message_size": 104857600}'
 
+# Its root is the repository, so that the notebooks' links to README open, too.
 lab: .venv/installed
-	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS)) --ServerApp.$(MESSAGES)
+	$(BIN)/jupyter lab --notebook-dir=. $(firstword $(NOTEBOOKS)) --ServerApp.$(MESSAGES)
 
 # The sliders as a page. For a class: make app ARGS="--Voila.ip=0.0.0.0 --token".
 app: .venv/installed
