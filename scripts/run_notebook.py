@@ -82,7 +82,7 @@ def run(notebook: Path, output: Path, inplace: bool = False) -> int:
         return 1
     if inplace:
         nbformat.write(pages, notebook)
-    made = [p for p in sorted(output.iterdir()) if p.stat().st_mtime >= wall - 1]
+    made = [p for p in sorted(output.iterdir()) if p.stat().st_mtime >= wall]
     said = "\n".join(o.get("text", "") for c in cells for o in c.get("outputs", ()))
     network = re.search(r"^network: (.*)$", said, re.MULTILINE)
     print(f"\ndone in {time.monotonic() - began:.0f} s")
