@@ -256,7 +256,7 @@ def test_a_widget_leaves_its_text_and_no_dead_view(tmp_path):
         kept = nbformat.read(path, as_version=4)
         assert set(kept.cells[1].outputs[0].data) == {"text/plain"}
         assert "widgets" not in kept.metadata
-    assert "what is left?" in (out / "index.html").read_text(encoding="utf-8")
+    assert "what <em>is</em> left?" in (out / "index.html").read_text(encoding="utf-8")
 
 
 def test_soak_measures_in_a_real_kernel():
