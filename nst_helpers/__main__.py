@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 import nst_helpers as nst
+from nst_helpers.sweep import RATIOS
 
 EXAMPLES = """\
 examples:
@@ -27,7 +28,6 @@ Pictures are files, or the names of pictures that come with the package:
 exit codes: 0 done; 1 something was wrong, and it says what; 2 a mistyped command;
 130 interrupted, and what there was by then is saved
 """
-RATIOS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,10 +16,10 @@ from traitlets import TraitError
 
 from nst_helpers.images import sample_images
 from nst_helpers.losses import CONTENT_LAYERS, STYLE_LAYERS
+from nst_helpers.sweep import RATIOS
 
 __all__: list[str] = []
 
-RATIOS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the lecture and the paper's Fig. 4
 SEEN = {  # what a style layer knows, and how many pixels one of its positions sees
     "relu1_1": ("colours, and the finest grain", 3),
     "relu2_1": ("threads and fine strokes", 10),

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from nst_helpers.optimize import Progress, Result, optimize
+from nst_helpers.optimize import Progress, Result, last_step, optimize
 
 __all__ = ["LiveRun"]
 
@@ -71,8 +71,7 @@ class LiveRun:
     @property
     def steps(self) -> int:
         """How many steps the result has behind it; of a running one, see ``Progress``."""
-        history = self.result.history if self.result is not None else ()
-        return int(history[-1]["step"]) if history else 0
+        return 0 if self.result is None else last_step(self.result)
 
     @property
     def steps_per_second(self) -> float:

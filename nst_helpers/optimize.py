@@ -200,7 +200,7 @@ def optimize(
     for level in levels:
         needed = estimate_memory(level.loss, level.shape, optimizer=optimizer, history=history)
         check_memory(needed, level.shape, _device(level.loss, result.image))
-    last = _last_step(result) + sum(level.steps for level in levels)
+    last = last_step(result) + sum(level.steps for level in levels)
     for level in levels:
         run = _Run(level, result, last, range_weight, callback, set(snapshots))
         if optimizer == "adam":
@@ -361,7 +361,7 @@ class _Run:
         self.pixels = image.to(device, copy=True).contiguous()
         self.history, self.each = list(before.history), list(before.each)
         self.snapshots, self.stopped = dict(before.snapshots), "done"
-        self.first = _last_step(before)
+        self.first = last_step(before)
         self.earlier = self.history[-1]["seconds"] if self.history else 0.0
         self.began = self.looked = time.perf_counter()
         self.taken = self.seen = self.bad = 0
@@ -555,7 +555,8 @@ def _device(loss: Callable, image: torch.Tensor) -> torch.device:
     return torch.device(getattr(loss, "device", image.device))
 
 
-def _last_step(result: Result) -> int:
+def last_step(result: Result) -> int:
+    """Return how many steps a result has behind it."""
     return int(result.history[-1]["step"]) if result.history else 0
 
 

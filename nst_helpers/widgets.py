@@ -42,7 +42,7 @@ from nst_helpers.images import (
 )
 from nst_helpers.live import LiveRun
 from nst_helpers.losses import StyleTransferLoss
-from nst_helpers.optimize import Progress, Result
+from nst_helpers.optimize import Progress, Result, last_step
 
 __all__ = ["StyleTransferExplorer"]
 
@@ -218,7 +218,7 @@ class StyleTransferExplorer:
             description="Back to this", tooltip="Go back to this picture and its settings"
         )
         remove = ipywidgets.Button(description="x", tooltip="Remove this picture from the strip")
-        said = f"{settings['style']}, step {_last_step(result)}<br>alpha/beta {self._ratio_text()}"
+        said = f"{settings['style']}, step {last_step(result)}<br>alpha/beta {self._ratio_text()}"
         card = VBox([thumbnail, HTML(said), HBox([back, remove])]).add_class("nst-card")
         kept = (result, settings, card)
         back.on_click(self._guarded(lambda: self.go_back(kept)))
@@ -238,7 +238,7 @@ class StyleTransferExplorer:
     def save_png(self) -> Path:
         """Write the picture as PNG, its settings in the file; ``load_settings`` reads them."""
         result = self.live.so_far()
-        settings = {**self._painted_with(), "step": _last_step(result)}
+        settings = {**self._painted_with(), "step": last_step(result)}
         return self._saved(save_image(result.image, self._free_path("png"), settings), "png")
 
     def save_film(self) -> Path:
@@ -392,7 +392,7 @@ class StyleTransferExplorer:
             self._say(f"{result.stopped}. This is the last good picture; turn something and Start.")
         elif result.stopped == "done":
             self._say("No step makes the loss any lower. Turn a slider, and Start.")
-        self._paint(result.image, _last_step(result))
+        self._paint(result.image, last_step(result))
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error):
@@ -429,7 +429,7 @@ class StyleTransferExplorer:
         self._curve[:] = [(e["step"], e["content"], e["style"]) for e in result.history]
         self._frames.clear()
         self._every, self._painted = 1, 0
-        self._paint(result.image, _last_step(result))
+        self._paint(result.image, last_step(result))
 
     def _load(self, name: str, size: int) -> torch.Tensor:
         picture = self._own.get(name, name)
@@ -594,10 +594,6 @@ class StyleTransferExplorer:
             upload.observe(self._guarded(self._upload, control), "value")
         for control, text in c.paths.items():
             text.observe(self._guarded(self._typed, control, text), "value")
-
-
-def _last_step(result: Result) -> int:
-    return int(result.history[-1]["step"]) if result.history else 0
 
 
 def _refuse_small(size: tuple[int, int]) -> None:
