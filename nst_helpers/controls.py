@@ -28,6 +28,7 @@ SEEN = {  # what a style layer knows, and how many pixels one of its positions s
     "relu5_1": ("the largest shapes", 156),
 }
 CSS = Path(__file__).with_name("widgets.css").read_text(encoding="utf-8")
+TITLE = "<b>Neural style transfer</b> · Press Start, then turn something: the picture answers."
 
 WIDE = {"layout": {"width": "auto"}}  # as wide as its place
 
@@ -47,6 +48,16 @@ class Controls:
         self._make_weights()
         self._make_numbers()
         self._make_buttons()
+        self.named = {  # settings that are what their control says
+            "content": self.content,
+            "style": self.style,
+            "content_layer": self.content_layer,
+            "start": self.start_from,
+            "size": self.size,
+            "steps": self.steps,
+            "seed": self.seed,
+            "network": self.network,
+        }
         self._arrange()
 
     def _make_pictures(self) -> None:
@@ -221,11 +232,14 @@ class Controls:
         self.view = VBox(
             [
                 HTML(f"<style>{CSS}</style>"),
+                *([HTML(TITLE).add_class("nst-title")] if self.served else []),
                 HBox([canvas, knobs]).add_class("nst-main"),
                 setup,
                 self.strip,
             ]
         ).add_class("nst-explorer")
+        if self.served:
+            self.view.add_class("nst-served")
 
 
 def set_value(name: str, control: ipywidgets.Widget, value: Any) -> None:

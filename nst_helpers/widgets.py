@@ -267,38 +267,23 @@ class StyleTransferExplorer:
         """
         alpha, beta = self._weights()
         return {
-            "content": self.controls.content.value,
-            "style": self.controls.style.value,
+            **{name: control.value for name, control in self.controls.named.items()},
             "alpha": alpha,
             "beta": beta,
             "style_layer_weights": {layer: s.value for layer, s in self.controls.layers.items()},
-            "content_layer": self.controls.content_layer.value,
-            "start": self.controls.start_from.value,
-            "size": self.controls.size.value,
-            "steps": self.controls.steps.value,
-            "seed": self.controls.seed.value,
-            "network": self.controls.network.value,
         }
 
     @settings.setter
     def settings(self, settings: dict) -> None:
-        plain = {
-            "content_layer": self.controls.content_layer,
-            "start": self.controls.start_from,
-            "size": self.controls.size,
-            "steps": self.controls.steps,
-            "seed": self.controls.seed,
-            "network": self.controls.network,
-        }
-        pictures = {"content": self.controls.content, "style": self.controls.style}
-        known = {*plain, *pictures, "alpha", "beta", "style_layer_weights", "step"}
+        known = {*self.controls.named, "alpha", "beta", "style_layer_weights", "step"}
         if unknown := set(settings) - known:
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
-        for name, control in pictures.items():
-            if name in settings:
+        for name, control in self.controls.named.items():
+            if name not in settings:
+                continue
+            if control in self.controls.thumbnails:
                 self._choose(control, settings[name])
-        for name, control in plain.items():
-            if name in settings:
+            else:
                 set_value(name, control, settings[name])
         for layer, weight in settings.get("style_layer_weights", {}).items():
             if layer not in self.controls.layers:
@@ -501,8 +486,11 @@ class StyleTransferExplorer:
                 f"{upload['name']} has {len(data) / 2**20:.1f} MB; the most is 8 MB: make it "
                 "smaller, 2000 pixels are plenty"
             )
-        load_image(data, 96)  # is it a picture at all?
-        _refuse_small(pixel_size(data))
+        try:
+            load_image(data, 96)
+            _refuse_small(pixel_size(data))
+        except ValueError as error:
+            raise ValueError(f"{upload['name']}: {error}") from error
         name = f"{upload['name']} (yours)"
         self._own[name] = data
         self._choose(control, name)
