@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import copy
 import html
 import io
 import os
@@ -17,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import latex2mathml.converter
 import nbclient
 import nbconvert
 import nbformat
@@ -73,7 +75,7 @@ def run(notebook: Path, output: Path, inplace: bool = False) -> int:
     nbformat.write(pages, executed)
     page = executed.with_suffix(".html")
     named = {"metadata": {"name": title(pages)}}
-    body, _ = nbconvert.HTMLExporter().from_notebook_node(pages, named)
+    body, _ = nbconvert.HTMLExporter().from_notebook_node(with_mathml(pages), named)
     body = re.sub(r'href="([^":/]+)\.ipynb"', r'href="\1.html"', body)  # from page to page
     page.write_text(body, encoding="utf-8")
     if failed is not None:
@@ -98,6 +100,20 @@ def forget_widgets(pages: nbformat.NotebookNode) -> None:
     for cell in pages.cells:
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+
+
+def with_mathml(pages: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Copy a notebook with formulas that a browser shows without MathJax, which pages download."""
+
+    def convert(formula: re.Match) -> str:
+        shown = "block" if formula[1] else "inline"
+        return latex2mathml.converter.convert(formula[1] or formula[2], display=shown)
+
+    pages = copy.deepcopy(pages)
+    for cell in pages.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"(?s)\$\$(.+?)\$\$|\$([^$\n]+)\$", convert, cell.source)
+    return pages
 
 
 def title(pages: nbformat.NotebookNode) -> str:

@@ -215,9 +215,9 @@ def test_run_notebook_runs_several_lists_them_and_keeps_outputs_only_if_asked(tm
         pages.cells = [
             nbformat.v4.new_markdown_cell(
                 f"# About {name} & more\n\n**The question:** what is *this*?\n\n"
-                "[Next](01_second.ipynb)"
+                "[Next](01_second.ipynb) $w_l^2$\n\n$$L = \\frac{1}{N}$$"
             ),
-            nbformat.v4.new_code_cell("print('fine')"),
+            nbformat.v4.new_code_cell("print('fine')  # $5 and $6"),
         ]
         nbformat.write(pages, tmp_path / f"{name}.ipynb")
     notebooks, out = sorted(tmp_path.glob("*.ipynb")), tmp_path / "out"
@@ -231,6 +231,10 @@ def test_run_notebook_runs_several_lists_them_and_keeps_outputs_only_if_asked(tm
     page = (out / "00_first.html").read_text(encoding="utf-8")
     assert "<title>About 00_first &amp; more</title>" in page
     assert 'href="01_second.html"' in page
+    assert "$" not in re.sub(r"(?s)<(script|style).*?</\1>", "", page).replace("$5 and $6", "")
+    assert "<msubsup>" in page
+    assert "<mfrac>" in page
+    assert "$w_l^2$" in (out / "00_first.ipynb").read_text(encoding="utf-8")
     assert run("run_notebook.py", *notebooks, "--inplace", "--output", out).returncode == 0
     for notebook in notebooks:
         cell = nbformat.read(notebook, as_version=4).cells[1]
