@@ -26,7 +26,7 @@ from jupyter_client.manager import start_new_kernel
 
 APP = Path(__file__).with_name("app.ipynb")
 SETUP = """
-import contextlib, ctypes, gc, random, time
+import ctypes, gc, random, sys, time
 import comm, psutil
 import nst_helpers as nst
 
@@ -104,27 +104,37 @@ def move():
         c.buttons["Start"].click()
 
 
-def sample():
-    for card in explorer.controls.strip.children:  # or their number would be seen in the figures
-        card.children[-1].children[1].click()
-    process = psutil.Process()
-    steps = explorer._curve[-1][0] if explorer._curve else 0
-    comms = len(comm.get_comm_manager().comms)
-    return process.memory_info().rss / 2**20, process.num_threads(), comms, steps
+class Mallinfo2(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 
 
 def in_use():
-    # Without what the C library keeps of freed memory, where it can be asked to let go.
+    '''Return the bytes that C libraries have from malloc and not given back; from glibc only.'''
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError, TypeError):
+        return 0
+    ask.restype = Mallinfo2
+    info = ask()
+    return info.uordblks + info.hblkhd
+
+
+def sample():
+    '''Return what must not grow, as it is at rest, and the steps since the last time.'''
+    steps = explorer._curve[-1][0] if explorer._curve else 0
+    for card in explorer.controls.strip.children:
+        card.children[-1].children[1].click()
     explorer.reset()
     gc.collect()
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    return psutil.Process().memory_info().rss / 2**20
+    process = psutil.Process()
+    comms = len(comm.get_comm_manager().comms)
+    memory = process.memory_info().rss / 2**20, in_use() / 2**20, sys.getallocatedblocks() / 1000
+    explorer.start()
+    return *memory, process.num_threads(), comms, steps
 
 
 random.seed(0)
-explorer.reset()
-explorer.start()
 print(sample())
 """
 
@@ -236,38 +246,35 @@ def measure_page(chromium: str) -> None:
 def soak(client, minutes: float) -> int:
     """Play with the explorer; return 1 if something grew."""
     ask(client, MOVE)
-    before = ask(client, "print(in_use())")
-    ask(client, "explorer.start()")
-    end, samples, moves, steps = time.monotonic() + 60 * minutes, [], 0, 0
-    due = reset = 0.0
+    end, samples, moves, due = time.monotonic() + 60 * minutes, [], 0, 0.0
     while time.monotonic() < end or len(samples) < 6:
         ask(client, "move()")
         moves += 1
         time.sleep(0.2)
-        now = time.monotonic()
-        if now > reset:
-            steps += ask(client, "print(sample())")[3]
-            ask(client, "explorer.reset()\nexplorer.start()")
-            reset = now + 30
-        if now > due:
+        if time.monotonic() > due:
             samples.append(ask(client, "print(sample())"))
-            due = now + min(10, 6 * minutes)
-    after = ask(client, "print(in_use())")
+            due = time.monotonic() + min(30, 6 * minutes)
     said = ask(client, "print(repr(explorer.controls.message.value))")
-    third = len(samples) // 3
-    print(f"soak: {minutes:g} minutes, {moves} moves, {steps + samples[-1][3]} steps")
-    medians = [
-        [statistics.median(s[column] for s in part) for column in range(3)]
-        for part in (samples[:third], samples[-third:])
-    ]
-    for name, early, late in zip(("resident, MB", "threads", "open comms"), *medians, strict=True):
-        print(f"  {name:14} first third {early:8.0f}   last third {late:8.0f}")
-    print(f"  in use, MB     before      {before:8.0f}   after      {after:8.0f}")
+    steps, third = sum(sample[-1] for sample in samples), len(samples) // 3
+    print(f"soak: {minutes:g} minutes, {moves} moves, {steps} steps; at rest, every half minute")
+    print("                              first third   last third")
+    grew = 0
+    for column, (name, slack) in enumerate(
+        (
+            # Not judged: it holds what malloc keeps of freed memory, more or less of it as the
+            # shapes of styles come and go.
+            ("resident memory, MB", float("inf")),
+            ("of it malloc's, in use, MB", 0.05),
+            ("Python's blocks, thousands", 0.05),
+            ("threads", 0),
+            ("open comms", 0),
+        )
+    ):
+        early = statistics.median(sample[column] for sample in samples[:third])
+        late = statistics.median(sample[column] for sample in samples[-third:])
+        grew |= late > early * (1 + slack)
+        print(f"  {name:26} {early:12.0f} {late:12.0f}")
     print(f"  last message: {said or 'none'}")
-    # Resident memory holds what the C library keeps of freed memory, more or less of it as shapes
-    # come and go: what must not grow is what is in use.
-    grew = after > before + max(20, 0.05 * before)
-    grew |= any(late > early for early, late in zip(medians[0][1:], medians[1][1:], strict=True))
     print("  something grew" if grew else "  nothing grew")
     return int(grew)
 
