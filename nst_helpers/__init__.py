@@ -7,8 +7,8 @@
 >>> nst.save_image(result.image, "out.png")
 """
 
-from nst_helpers.budget import budget
-from nst_helpers.devices import (
+from nst_helpers.lesson.notebook import budget
+from nst_helpers.engine.devices import (
     available_memory,
     best_device,
     best_precision,
@@ -16,8 +16,8 @@ from nst_helpers.devices import (
     describe_device,
     record,
 )
-from nst_helpers.features import Features, load_network, normalise_activations
-from nst_helpers.fetch import fetch_image
+from nst_helpers.network.features import Features, load_network, normalise_activations
+from nst_helpers.lesson.paper_images import fetch_image
 from nst_helpers.images import (
     check_output,
     load_image,
@@ -30,7 +30,7 @@ from nst_helpers.images import (
     to_image,
     to_pil,
 )
-from nst_helpers.live import LiveRun
+from nst_helpers.explorer.background import LiveRun
 from nst_helpers.losses import (
     CONTENT_LAYERS,
     STYLE_LAYERS,
@@ -41,8 +41,8 @@ from nst_helpers.losses import (
     style_loss,
     total_variation,
 )
-from nst_helpers.optimize import Progress, Result, estimate_memory, optimize
-from nst_helpers.optimizers import LBFGS
+from nst_helpers.optimization import Progress, Result, estimate_memory, optimize
+from nst_helpers.engine.lbfgs import LBFGS
 from nst_helpers.plots import (
     LiveView,
     figure_to_image,
@@ -52,9 +52,9 @@ from nst_helpers.plots import (
     show_images,
     show_matrix,
 )
-from nst_helpers.sweep import alpha_beta_sweep, sweep
-from nst_helpers.weights import layer_names, load_weights
-from nst_helpers.widgets import StyleTransferExplorer
+from nst_helpers.sweeps import alpha_beta_sweep, sweep
+from nst_helpers.network.weights import layer_names, load_weights
+from nst_helpers.explorer.explorer import StyleTransferExplorer
 
 __all__ = [
     "CONTENT_LAYERS",

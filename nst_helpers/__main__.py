@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 import nst_helpers as nst
-from nst_helpers.sweep import RATIOS
+from nst_helpers.sweeps import RATIOS
 
 EXAMPLES = """\
 examples:

@@ -31,8 +31,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from nst_helpers.devices import check_memory
-from nst_helpers.features import Features, halvings
+from nst_helpers.engine.devices import check_memory
+from nst_helpers.network.features import Features, halvings
 from nst_helpers.images import resize_image
 
 __all__ = [

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nst_helpers.features import Features
+from nst_helpers.network.features import Features
 from nst_helpers.images import to_image, to_pil
 from nst_helpers.losses import CONTENT_LAYERS, STYLE_LAYERS
-from nst_helpers.optimize import Progress, Result
+from nst_helpers.optimization import Progress, Result
 
 __all__ = [
     "LiveView",

@@ -1,4 +1,4 @@
-"""Train the small network that comes with the package, and write it to nst_helpers/weights/.
+"""Train the small network that comes with the package, and write it to nst_helpers/network/bundled/.
 
     python scripts/train_bundled_network.py --photos PHOTOS.zip --teacher blocks1-3.safetensors
     python scripts/train_bundled_network.py --photos FOLDER --teacher vgg19
@@ -40,11 +40,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from nst_helpers.features import Features, normalise_on_samples
+from nst_helpers.network.features import Features, normalise_on_samples
 from nst_helpers.losses import gram_matrix
-from nst_helpers.weights import LAYOUT, layer_names, load_weights
+from nst_helpers.network.weights import LAYOUT, layer_names, load_weights
 
-OUTPUT = Path(__file__).parents[1] / "nst_helpers" / "weights" / "bundled.safetensors"
+OUTPUT = Path(__file__).parents[1] / "nst_helpers" / "network" / "bundled" / "bundled.safetensors"
 STYLE_LAYERS = [f"relu{block}_1" for block in range(1, 6)]
 FIRST_PART = 0.35  # of the time: photographs only, with batch normalisation
 CONTENT_LAYERS = ["relu1_2", "relu2_2", "relu3_2", "relu3_4", "relu4_2", "relu5_2"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import nst_helpers as nst
-from nst_helpers.weights import BUNDLED
+from nst_helpers.network.weights import BUNDLED
 
 
 @pytest.fixture(scope="module")

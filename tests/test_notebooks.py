@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 import nst_helpers as nst
-from nst_helpers import checks
+from nst_helpers.lesson import exercises as checks
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -180,7 +180,7 @@ def test_an_exercise_has_a_stub_and_a_check_that_let_the_run_go_on(code_cells):
     stubs = [cell for cell in code_cells if "raise NotImplementedError" in cell.source]
     assert 1 <= len(stubs) <= 2
     for cell in stubs:
-        assert "checks.check_" in cell.source
+        assert "exercises.check_" in cell.source
         said = "".join(output.get("text", "") for output in cell.outputs)
         assert said.startswith("Not tried yet: write ")
 

@@ -18,7 +18,9 @@ import safetensors.torch
 import torch
 
 from conftest import NAMES, make_weights, torchvision_keys
-from nst_helpers import fetch, layer_names, load_network, load_weights, weights
+from nst_helpers import layer_names, load_network, load_weights
+from nst_helpers.lesson import paper_images as fetch
+from nst_helpers.network import weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TINY = (2, 3, 2, 3, 2)

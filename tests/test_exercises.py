@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import nst_helpers as nst
-from nst_helpers import checks
+from nst_helpers.lesson import exercises as checks
 
 MEAN = torch.tensor(checks.IMAGENET_MEAN).view(1, 3, 1, 1)
 STD = torch.tensor(checks.IMAGENET_STD).view(1, 3, 1, 1)

@@ -17,7 +17,7 @@ from conftest import make_picture
 from nst_helpers import Features, StyleTransferLoss, alpha_beta_sweep, noise_like, optimize, sweep
 
 RATIOS = (1e-3, 1.0, 30.0)
-module = importlib.import_module("nst_helpers.sweep")  # nst_helpers.sweep is the function
+module = importlib.import_module("nst_helpers.sweeps")  # nst_helpers.sweep is the function
 
 
 @pytest.fixture

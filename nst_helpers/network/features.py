@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from nst_helpers.devices import PRECISIONS, best_device, best_precision
+from nst_helpers.engine.devices import PRECISIONS, best_device, best_precision
 from nst_helpers.images import load_image, sample_images
-from nst_helpers.weights import load_weights
+from nst_helpers.network.weights import load_weights
 
 __all__ = ["Features", "load_network", "normalise_activations"]
 

@@ -16,7 +16,7 @@ from traitlets import TraitError
 
 from nst_helpers.images import sample_images
 from nst_helpers.losses import CONTENT_LAYERS, STYLE_LAYERS
-from nst_helpers.sweep import RATIOS
+from nst_helpers.sweeps import RATIOS
 
 __all__: list[str] = []
 
@@ -27,7 +27,7 @@ SEEN = {  # what a style layer knows, and how many pixels one of its positions s
     "relu4_1": ("large motifs", 68),
     "relu5_1": ("the largest shapes", 156),
 }
-CSS = Path(__file__).with_name("widgets.css").read_text(encoding="utf-8")
+CSS = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
 TITLE = "<b>Neural style transfer</b> · Press Start, then turn something: the picture answers."
 
 WIDE = {"layout": {"width": "auto"}}  # as wide as its place

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from nst_helpers.features import IMAGENET_MEAN, IMAGENET_STD
+from nst_helpers.network.features import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = [
     "check_content_loss",

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from nst_helpers.optimize import Progress, Result, last_step, optimize
+from nst_helpers.optimization import Progress, Result, last_step, optimize
 
 __all__ = ["LiveRun"]
 

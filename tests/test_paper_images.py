@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nst_helpers import fetch, fetch_image, sample_images
+from nst_helpers import fetch_image, sample_images
+from nst_helpers.lesson import paper_images as fetch
 
 PICTURE = io.BytesIO()
 Image.new("RGB", (40, 30), "navy").save(PICTURE, "JPEG")

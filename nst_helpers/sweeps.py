@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 import torch
 from tqdm.auto import tqdm
 
-from nst_helpers.devices import available_memory, best_device, best_precision
-from nst_helpers.features import Features
+from nst_helpers.engine.devices import available_memory, best_device, best_precision
+from nst_helpers.network.features import Features
 from nst_helpers.images import noise_like
 from nst_helpers.losses import StyleTransferLoss
-from nst_helpers.optimize import Progress, Result, estimate_memory, optimize
+from nst_helpers.optimization import Progress, Result, estimate_memory, optimize
 
 if TYPE_CHECKING:
     from distributed import Client

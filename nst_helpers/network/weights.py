@@ -16,11 +16,11 @@ import safetensors
 import safetensors.torch
 import torch
 
-from nst_helpers.fetch import why_no_answer
+from nst_helpers.lesson.paper_images import why_no_answer
 
 __all__ = ["layer_names", "load_weights"]
 
-BUNDLED = Path(__file__).with_name("weights") / "bundled.safetensors"
+BUNDLED = Path(__file__).with_name("bundled") / "bundled.safetensors"
 VGG19_FILE = "vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
 LAYOUT = (2, 2, 4, 4, 4)  # VGG-19's convolutions in each block; pooling after each block
 VGG19_CHANNELS = (64, 128, 256, 512, 512)

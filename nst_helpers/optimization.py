@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from nst_helpers.devices import check_memory, record
-from nst_helpers.optimizers import LBFGS
+from nst_helpers.engine.devices import check_memory, record
+from nst_helpers.engine.lbfgs import LBFGS
 
 __all__ = ["Progress", "Result", "estimate_memory", "optimize"]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from conftest import make_picture
+from nst_helpers.engine import devices
 from nst_helpers import (
     Features,
     LossTerms,
     Progress,
     Result,
     StyleTransferLoss,
-    devices,
     estimate_memory,
     noise_like,
     optimize,

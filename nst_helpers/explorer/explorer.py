@@ -27,8 +27,8 @@ import torch
 from IPython import get_ipython
 from ipywidgets import HTML, HBox, VBox
 
-from nst_helpers.controls import RATIOS, Controls, close_widget, curves_svg, set_value
-from nst_helpers.features import Features, load_network
+from nst_helpers.explorer.controls import RATIOS, Controls, close_widget, curves_svg, set_value
+from nst_helpers.network.features import Features, load_network
 from nst_helpers.images import (
     encode_image,
     load_image,
@@ -40,9 +40,9 @@ from nst_helpers.images import (
     save_image,
     to_pil,
 )
-from nst_helpers.live import LiveRun
+from nst_helpers.explorer.background import LiveRun
 from nst_helpers.losses import StyleTransferLoss
-from nst_helpers.optimize import Progress, Result, last_step
+from nst_helpers.optimization import Progress, Result, last_step
 
 __all__ = ["StyleTransferExplorer"]
 

@@ -1,0 +1,1 @@
+"""Sliders over a run in the background."""

@@ -1,0 +1,1 @@
+"""What only the notebooks need: exercises, budgets, the paper's pictures."""

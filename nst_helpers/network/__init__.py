@@ -1,0 +1,1 @@
+"""Image to feature maps: VGG's layout, and where its weights come from."""
