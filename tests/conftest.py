@@ -1,6 +1,4 @@
-"""Small pictures and a small seeded network, so that the whole suite takes minutes on one core."""
-
-import math
+"""A small seeded network and small pictures, so that the whole suite takes minutes on one core."""
 
 import matplotlib
 import pytest
@@ -10,49 +8,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from helpers import make_picture, make_weights, torchvision_keys
 from nst_helpers import Features
-
-LAYOUT = (2, 2, 4, 4, 4)
-NAMES = [f"conv{block}_{i}" for block, n in enumerate(LAYOUT, 1) for i in range(1, n + 1)]
-
-
-def make_weights(channels=(4, 6, 8, 8, 8), names=NAMES, seed=0):
-    """Seeded weights in VGG-19's layout, with biases that are not zero."""
-    generator = torch.Generator().manual_seed(seed)
-    weights, before = {}, 3
-    for name in names:
-        out = channels[int(name[4]) - 1]
-        scale = math.sqrt(2 / (9 * before))
-        weights[f"{name}.weight"] = torch.randn(out, before, 3, 3, generator=generator) * scale
-        weights[f"{name}.bias"] = torch.randn(out, generator=generator) * 0.1
-        before = out
-    return weights
-
-
-def torchvision_keys(weights):
-    """The same state dict under the keys of ``torchvision.models.vgg19().features``."""
-    keys, index, block = {}, 0, "1"
-    for key in weights:
-        name, kind = key.split(".")
-        if kind == "weight":
-            if name[4] != block:
-                index, block = index + 1, name[4]  # the pooling layer
-            keys[f"features.{index}.weight"] = weights[key]
-            keys[f"features.{index}.bias"] = weights[f"{name}.bias"]
-            index += 2  # the convolution and its ReLU
-    return keys
-
-
-def make_picture(height, width, seed=0, batch=1):
-    """Coloured waves with a little noise: neither flat nor white noise."""
-    generator = torch.Generator().manual_seed(seed)
-    y = torch.linspace(0, 1, height).view(1, 1, -1, 1)
-    x = torch.linspace(0, 1, width).view(1, 1, 1, -1)
-    pace = 2 + 14 * torch.rand(2, batch, 3, 1, 1, generator=generator)
-    waves = 0.5 + 0.2 * torch.sin(pace[0] * y) + 0.2 * torch.cos(pace[1] * x)
-    noise = 0.05 * torch.randn(batch, 3, height, width, generator=generator)
-    return (waves + noise).clamp(0, 1)
-
 
 @pytest.fixture(scope="session")
 def weights():

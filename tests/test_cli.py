@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import nst_helpers as nst
-from conftest import make_picture, make_weights
+from helpers import make_picture, make_weights
 from nst_helpers.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]

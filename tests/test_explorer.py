@@ -15,7 +15,7 @@ import torch
 from ipywidgets.widgets import widget as registry
 from PIL import Image
 
-from conftest import make_picture
+from helpers import make_picture
 from nst_helpers import (
     STYLE_LAYERS,
     StyleTransferExplorer,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import NAMES, make_picture, make_weights
+from helpers import NAMES, make_picture, make_weights
 from nst_helpers import (
     Features,
     best_precision,

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import make_picture
+from helpers import make_picture
 from nst_helpers import (
     check_output,
     load_image,

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from conftest import make_picture
+from helpers import make_picture
 from nst_helpers import (
     Features,
     StyleTransferLoss,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from conftest import make_picture
+from helpers import make_picture
 from nst_helpers.engine import devices
 from nst_helpers import (
     Features,

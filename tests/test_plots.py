@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import make_picture
+from helpers import make_picture
 from nst_helpers import (
     LiveView,
     Progress,

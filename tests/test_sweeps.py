@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from conftest import make_picture
+from helpers import make_picture
 from nst_helpers import Features, StyleTransferLoss, alpha_beta_sweep, noise_like, optimize, sweep
 
 RATIOS = (1e-3, 1.0, 30.0)

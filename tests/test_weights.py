@@ -17,7 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from conftest import NAMES, make_weights, torchvision_keys
+from helpers import NAMES, make_weights, torchvision_keys
 from nst_helpers import layer_names, load_network, load_weights
 from nst_helpers.lesson import paper_images as fetch
 from nst_helpers.network import weights
