@@ -1,16 +1,19 @@
-"""The walkthrough's exercises, checked against slow loops.
+"""The notebooks' exercises: each check compares your function with plain Python loops.
 
-A check takes the function that you wrote, tries it on tensors so small that plain Python loops can
-say what is right, and returns one line for people: it starts with "Right", "Not yet" or "Not tried
-yet", and never raises. Wrong answers that are easily given have a hint of their own.
+A check calls the function that you wrote on tensors so small that loops over single numbers can
+compute what is expected. It returns one line for people, which starts with "Right", "Not yet" or
+"Not tried yet", and never raises. Common mistakes have a hint of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from itertools import product
 
 import torch
+from torch import Tensor
 
+from nst_helpers.lesson.verdict import verdict
 from nst_helpers.network.features import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = [
@@ -25,7 +28,7 @@ __all__ = [
 ]
 
 
-def check_im_convert(function: Callable[[torch.Tensor], torch.Tensor]) -> str:
+def check_im_convert(function: Callable[[Tensor], Tensor]) -> str:
     """Say whether ``function`` undoes the normalisation, and clips.
 
     Parameters
@@ -39,32 +42,25 @@ def check_im_convert(function: Callable[[torch.Tensor], torch.Tensor]) -> str:
     str
         One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
-    values = 3 * _small(1, 3, 2, 4)
-    right = torch.empty(values.shape)
-    for c in range(3):
-        for y in range(2):
-            for x in range(4):
-                value = values[0, c, y, x].item() * IMAGENET_STD[c] + IMAGENET_MEAN[c]
-                right[0, c, y, x] = min(max(value, 0), 1)
-    mean, std = (
-        torch.tensor(numbers).view(1, 3, 1, 1) for numbers in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    wrong = {
-        "clip to [0, 1] at the end: no screen shows less than black or more than white": (
-            values * std + mean
-        ),
-        "the order: normalising subtracted the mean and then divided, so first multiply": (
-            ((values + mean) * std).clamp(0, 1)
-        ),
-        "this normalises a second time; multiply by STD and add MEAN to go back": (
-            ((values - mean) / std).clamp(0, 1)
-        ),
+    values = 3 * _random(1, 3, 2, 4)
+    expected = torch.empty_like(values)
+    for c, y, x in product(range(3), range(2), range(4)):
+        value = values[0, c, y, x].item() * IMAGENET_STD[c] + IMAGENET_MEAN[c]
+        expected[0, c, y, x] = min(max(value, 0), 1)
+    mean, std = _per_channel(IMAGENET_MEAN), _per_channel(IMAGENET_STD)
+    unclipped = values * std + mean
+    swapped = ((values + mean) * std).clamp(0, 1)
+    forward = ((values - mean) / std).clamp(0, 1)
+    mistakes = {
+        "clip to [0, 1] at the end: no screen shows less than black or more than white": unclipped,
+        "the order: normalising subtracted the mean and then divided, so first multiply": swapped,
+        "this normalises a second time; multiply by STD and add MEAN to go back": forward,
         "the values were divided by STD as well: multiply by it": (values + mean).clamp(0, 1),
     }
-    return _verdict(function, (values,), right, wrong)
+    return verdict(function, (values,), expected, mistakes)
 
 
-def check_content_loss(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> str:
+def check_content_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     """Say whether ``function`` is the content loss, one number for each image.
 
     Parameters
@@ -77,21 +73,15 @@ def check_content_loss(function: Callable[[torch.Tensor, torch.Tensor], torch.Te
     str
         One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
-    features, target = _small(2, 3, 2, 4, seed=1), _small(2, 3, 2, 4, seed=2)
-    right = torch.tensor([_slow_mean_square(f, p) for f, p in zip(features, target, strict=True)])
+    features, target = _random(2, 3, 2, 4, seed=1), _random(2, 3, 2, 4, seed=2)
+    expected = _mean_square(features, target)
     difference = features - target
     squares = difference.square()
-    wrong = {
-        "the images of the batch are mixed: one number for each, so leave dimension 0 alone": (
-            squares.mean()
-        ),
+    mistakes = {
+        **_mistakes_of_a_mean_square(difference),
         "summed instead of averaged: divide by N * H * W, or use mean": squares.sum((1, 2, 3)),
-        "summed over everything, the batch too: average within each image": squares.sum(),
         "the paper's equation 1 is half a sum; here we average, so that size does not matter": (
             squares.sum((1, 2, 3)) / 2
-        ),
-        "square the differences, so that too much and too little do not cancel": (
-            difference.mean((1, 2, 3))
         ),
         "square the differences rather than take their absolute value": (
             difference.abs().mean((1, 2, 3))
@@ -99,10 +89,10 @@ def check_content_loss(function: Callable[[torch.Tensor, torch.Tensor], torch.Te
         "averaged over the filters only: over positions too": squares.mean(1),
         "this is the square root of it; leave the root out": squares.mean((1, 2, 3)).sqrt(),
     }
-    return _verdict(function, (features, target), right, wrong)
+    return verdict(function, (features, target), expected, mistakes)
 
 
-def check_gram_matrix(function: Callable[[torch.Tensor], torch.Tensor]) -> str:
+def check_gram_matrix(function: Callable[[Tensor], Tensor]) -> str:
     """Say whether ``function`` is the Gram matrix per position, one for each image.
 
     Parameters
@@ -115,14 +105,13 @@ def check_gram_matrix(function: Callable[[torch.Tensor], torch.Tensor]) -> str:
     str
         One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
-    features = _small(2, 3, 2, 4, seed=3)
-    right = torch.tensor([_slow_gram(image) for image in features])
+    features = _random(2, 3, 2, 4, seed=3)
     unrolled = features.flatten(2)
     batch, filters, positions = unrolled.shape
     summed = unrolled @ unrolled.mT
     mixed = unrolled.reshape(batch * filters, positions)
     centred = unrolled - unrolled.mean(2, keepdim=True)
-    wrong = {
+    mistakes = {
         "unscaled: divide by the number of positions M = H * W": summed,
         "transposed: this compares positions (M x M); G compares filters (N x N), F times F^T": (
             unrolled.mT @ unrolled / positions
@@ -143,16 +132,16 @@ def check_gram_matrix(function: Callable[[torch.Tensor], torch.Tensor]) -> str:
             centred @ centred.mT / positions
         ),
     }
-    return _verdict(function, (features,), right, wrong)
+    return verdict(function, (features,), _gram(features), mistakes)
 
 
-def check_keep_colours(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> str:
+def check_keep_colours(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     """Say whether ``function`` gives the content image the luminance of the result.
 
     Parameters
     ----------
     function : callable
-        Result and content image, (B, 3, H, W) each, to the picture (B, 3, H, W) whose luminance
+        Result and content image, (B, 3, H, W) each, to the image (B, 3, H, W) whose luminance
         0.299 R + 0.587 G + 0.114 B is the result's and whose colour differences are the content's.
 
     Returns
@@ -160,45 +149,41 @@ def check_keep_colours(function: Callable[[torch.Tensor, torch.Tensor], torch.Te
     str
         One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
-    result, content = _small(2, 3, 2, 4, seed=6), _small(2, 3, 2, 4, seed=7)
+    result, content = _random(2, 3, 2, 4, seed=6), _random(2, 3, 2, 4, seed=7)
     shares = (0.299, 0.587, 0.114)
-    right = content.clone()
-    for b, y, x in ((b, y, x) for b in range(2) for y in range(2) for x in range(4)):
+    expected = content.clone()
+    for b, y, x in product(range(2), range(2), range(4)):
         pairs = zip(result[b, :, y, x].tolist(), content[b, :, y, x].tolist(), strict=True)
-        grey = sum(w * (r - c) for w, (r, c) in zip(shares, pairs, strict=True))
-        for channel in range(3):
-            right[b, channel, y, x] += grey
-    weights = torch.tensor(shares).view(1, 3, 1, 1)
-    light, old = ((weights * image).sum(1, keepdim=True) for image in (result, content))
-    wrong = {
+        expected[b, :, y, x] += sum(w * (r - c) for w, (r, c) in zip(shares, pairs, strict=True))
+    weights = _per_channel(shares)
+    new, old = ((weights * image).sum(1, keepdim=True) for image in (result, content))
+    mistakes = {
         "exchanged: this keeps the result's colours and takes the content's luminance": (
-            result + old - light
+            result + old - new
         ),
-        "subtract the content's own luminance first, or it counts twice": content + light,
+        "subtract the content's own luminance first, or it counts twice": content + new,
         "that is the luminance alone, a grey picture: add the content's colours": (
-            light.expand_as(result)
+            new.expand_as(result)
         ),
         "the wrong sign: add the result's luminance and subtract the content's": (
-            content - light + old
+            content - new + old
         ),
         "the mean of R, G and B is not the luminance: green weighs most": (
             content + (result - content).mean(1, keepdim=True)
         ),
         "the channels were weighted, but not added up": content + weights * (result - content),
     }
-    return _verdict(function, (result, content), right, wrong)
+    return verdict(function, (result, content), expected, mistakes)
 
 
-def check_ratio_from_paper(
-    function: Callable[[torch.Tensor, int, int], torch.Tensor],
-) -> str:
+def check_ratio_from_paper(function: Callable[[Tensor, int, int], Tensor]) -> str:
     """Say whether ``function`` converts alpha/beta from the paper's convention to the normalised.
 
     Parameters
     ----------
     function : callable
         Ratios alpha/beta (B,) in the paper's convention, the content layer's number of filters N
-        and of positions M, to the ratios (B,) that ask for the same picture with means.
+        and of positions M, to the ratios (B,) that ask for the same image with means.
 
     Returns
     -------
@@ -206,12 +191,12 @@ def check_ratio_from_paper(
         One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
     ratios, filters, positions = torch.tensor([1e-3, 0.5]), 3, 8
-    one = torch.ones(filters * positions).tolist()  # features that are all wrong by 1
-    content = sum(square / 2 for square in one) / (sum(one) / len(one))
+    ones = torch.ones(filters * positions).tolist()  # squared errors of features all wrong by 1
+    content = sum(square / 2 for square in ones) / (sum(ones) / len(ones))
     style = sum(positions**2 for _ in range(filters**2)) / (4 * filters**2 * positions**2)
-    slow = torch.tensor([ratio * content / style for ratio in ratios.tolist()])
+    expected = torch.tensor([ratio * content / style for ratio in ratios.tolist()])
     values = filters * positions
-    wrong = {
+    mistakes = {
         "the wrong way round: this goes from the normalised convention to the paper's": (
             ratios / (2 * values)
         ),
@@ -225,53 +210,45 @@ def check_ratio_from_paper(
         "the content loss sums over the M positions, too": ratios * 2 * filters,
         "the conventions differ, so the ratios do: how many numbers does the sum add up?": ratios,
     }
-    return _verdict(function, (ratios, filters, positions), slow, wrong)
+    return verdict(function, (ratios, filters, positions), expected, mistakes)
 
 
-def check_style_loss(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> str:
+def check_style_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     """Say whether ``function`` is one layer's style loss, one number for each image.
 
     Parameters
     ----------
     function : callable
-        Feature maps of the picture (B, N, H, W) and of the style image (B, N, H', W'), of any
-        size, to the mean of (G - A)^2 of each image, (B,).
+        Feature maps of the image (B, N, H, W) and of the style image (B, N, H', W'), of any size,
+        to the mean of (G - A)^2 of each image, (B,).
 
     Returns
     -------
     str
         One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
-    features, target = _small(2, 3, 2, 4, seed=4), _small(2, 3, 3, 5, seed=5)
-    slow = [(_slow_gram(f), _slow_gram(p)) for f, p in zip(features, target, strict=True)]
-    right = torch.tensor([_slow_mean_square(torch.tensor(g), torch.tensor(a)) for g, a in slow])
+    features, target = _random(2, 3, 2, 4, seed=4), _random(2, 3, 3, 5, seed=5)
+    expected = _mean_square(_gram(features), _gram(target))
     sums = [maps.flatten(2) @ maps.flatten(2).mT for maps in (features, target)]
-    squares = (sums[0] / 8 - sums[1] / 15).square()
-    wrong = {
-        "the images of the batch are mixed: one number for each, so leave dimension 0 alone": (
-            squares.mean()
-        ),
+    difference = sums[0] / 8 - sums[1] / 15
+    squares = difference.square()
+    mistakes = {
+        **_mistakes_of_a_mean_square(difference),
         "summed instead of averaged: use the mean over the N x N entries": squares.sum((1, 2)),
-        "summed over everything, the batch too: average within each image": squares.sum(),
         "unscaled: divide each Gram matrix by its own number of positions": (
             (sums[0] - sums[1]).square().mean((1, 2))
         ),
-        "the two pictures differ in size: divide each Gram matrix by its own H * W": (
+        "the two images differ in size: divide each Gram matrix by its own H * W": (
             (sums[0] / 8 - sums[1] / 8).square().mean((1, 2))
-        ),
-        "square the differences, so that too much and too little do not cancel": (
-            (sums[0] / 8 - sums[1] / 15).mean((1, 2))
         ),
         "the paper's equation 4 has another quarter; here it is left out": (
             squares.mean((1, 2)) / 4
         ),
     }
-    return _verdict(function, (features, target), right, wrong)
+    return verdict(function, (features, target), expected, mistakes)
 
 
-def check_total_loss(
-    function: Callable[[torch.Tensor, torch.Tensor, float, float], torch.Tensor],
-) -> str:
+def check_total_loss(function: Callable[[Tensor, Tensor, float, float], Tensor]) -> str:
     """Say whether ``function`` is alpha content + beta style (Gatys et al. 2016, equation 7).
 
     Parameters
@@ -286,22 +263,21 @@ def check_total_loss(
     """
     content, style = torch.tensor([2.0, 3.0]), torch.tensor([5.0, 7.0])
     alpha, beta = 0.25, 4.0
-    slow = [alpha * c + beta * s for c, s in zip(content.tolist(), style.tolist(), strict=True)]
-    wrong = {
+    pairs = zip(content.tolist(), style.tolist(), strict=True)
+    expected = torch.tensor([alpha * c + beta * s for c, s in pairs])
+    mistakes = {
         "alpha and beta are exchanged: alpha goes with the content": beta * content + alpha * style,
-        "the images of the batch are mixed: one number for each": torch.tensor(sum(slow)),
-        "averaged over the batch: one number for each image": torch.tensor(sum(slow) / 2),
+        "the images of the batch are mixed: one number for each": expected.sum(),
+        "averaged over the batch: one number for each image": expected.mean(),
         "this takes the ratio alpha / beta and leaves the style as it is; use both weights": (
             alpha / beta * content + style
         ),
         "unscaled: multiply by alpha and beta": content + style,
     }
-    return _verdict(function, (content, style, alpha, beta), torch.tensor(slow), wrong)
+    return verdict(function, (content, style, alpha, beta), expected, mistakes)
 
 
-def check_weighted_style(
-    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-) -> str:
+def check_weighted_style(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     """Say whether ``function`` is the style loss of all layers (Gatys et al. 2016, equation 5).
 
     Parameters
@@ -314,79 +290,59 @@ def check_weighted_style(
     str
         One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
-    losses, weights = _small(3, 2).abs(), torch.tensor([0.5, 0.25, 2.0])
-    right = torch.zeros(2)
-    for layer in range(3):
-        for picture in range(2):
-            right[picture] += weights[layer].item() * losses[layer, picture].item()
+    losses, weights = _random(3, 2).abs(), torch.tensor([0.5, 0.25, 2.0])
+    expected = torch.zeros(2)
+    for layer, image in product(range(3), range(2)):
+        expected[image] += weights[layer].item() * losses[layer, image].item()
     each = weights[:, None] * losses
-    wrong = {
-        "summed over the batch too: one number for each picture": right.sum(),
-        "that is one number for each layer: sum over the layers, not over the pictures": each.sum(
-            1
-        ),
-        "averaged over the layers; the weights say already how much each counts": right / 3,
-        "divided by the sum of the weights: equation 5 takes them as they are": (
-            right / weights.sum()
-        ),
+    average = expected / weights.sum()
+    mistakes = {
+        "summed over the batch too: one number for each image": expected.sum(),
+        "that is one number for each layer: sum over the layers, not over the images": each.sum(1),
+        "averaged over the layers; the weights say already how much each counts": expected / 3,
+        "divided by the sum of the weights: equation 5 takes them as they are": average,
         "the weights are left out": losses.sum(0),
         "weighted, but not summed over the layers yet": each,
     }
-    return _verdict(function, (losses, weights), right, wrong)
+    return verdict(function, (losses, weights), expected, mistakes)
 
 
-def _verdict(
-    function: Callable, arguments: tuple, right: torch.Tensor, wrong: Mapping[str, torch.Tensor]
-) -> str:
-    """Return the line for people; ``wrong`` maps a hint to the answer that deserves it."""
-    name = getattr(function, "__name__", "your function")
-    given = [a.clone().requires_grad_() if torch.is_tensor(a) else a for a in arguments]
-    try:
-        answer = function(*given)
-    except NotImplementedError:
-        return f"Not tried yet: write {name}, and run this cell again. Or go on without."
-    except Exception as error:  # whatever a beginner's code raises is an answer, too
-        return f"Not yet: {name} raises {type(error).__name__}: {error}"
-    if not torch.is_tensor(answer):
-        return f"Not yet: {name} must return a tensor; it returned {type(answer).__name__}"
-    if _same(answer, right):
-        if answer.requires_grad:
-            return f"Right: {name} does the same as a slow loop over every number."
-        return "Not yet: the numbers are right, but cut off from autograd: no detach, no item"
-    for hint, value in wrong.items():
-        if _same(answer, value):
-            return f"Not yet: {hint}"
-    if answer.shape != right.shape:
-        return f"Not yet: expected shape {tuple(right.shape)}; got {tuple(answer.shape)}"
-    off = (answer.detach() - right).abs().max().item()
-    return f"Not yet: the shape is right; one of the numbers is off by {off:.3g}"
+def _mistakes_of_a_mean_square(difference: Tensor) -> dict[str, Tensor]:
+    """Return what goes wrong in any mean of squares per image, of a difference (B, ...)."""
+    squares = difference.square()
+    return {
+        "the images of the batch are mixed: one number for each, so leave dimension 0 alone": (
+            squares.mean()
+        ),
+        "summed over everything, the batch too: average within each image": squares.sum(),
+        "square the differences, so that too much and too little do not cancel": (
+            difference.flatten(1).mean(1)
+        ),
+    }
 
 
-def _same(answer: torch.Tensor, value: torch.Tensor) -> bool:
-    answer = answer.detach().to(value)
-    return answer.shape == value.shape and torch.allclose(answer, value, rtol=1e-4, atol=1e-5)
-
-
-def _small(*shape: int, seed: int = 0) -> torch.Tensor:
+def _random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _slow_mean_square(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Return the mean squared difference, number by number."""
-    pairs = list(zip(a.flatten().tolist(), b.flatten().tolist(), strict=True))
-    total = 0.0
-    for x, y in pairs:
-        total += (x - y) ** 2
-    return total / len(pairs)
+def _per_channel(numbers: tuple[float, ...]) -> Tensor:
+    return torch.tensor(numbers).view(1, 3, 1, 1)
 
 
-def _slow_gram(features: torch.Tensor) -> list[list[float]]:
-    """Return the Gram matrix per position of (N, H, W), one product after the other."""
-    filters = [maps.flatten().tolist() for maps in features]
-    positions = len(filters[0])
-    gram = [[0.0 for _ in filters] for _ in filters]
-    for i, first in enumerate(filters):
-        for j, second in enumerate(filters):
-            for k in range(positions):
-                gram[i][j] += first[k] * second[k] / positions
+def _mean_square(first: Tensor, second: Tensor) -> Tensor:
+    """Return the mean squared difference of each image, number by number, (B,)."""
+    means = []
+    for a, b in zip(first, second, strict=True):
+        pairs = zip(a.flatten().tolist(), b.flatten().tolist(), strict=True)
+        means.append(sum((x - y) ** 2 for x, y in pairs) / a.numel())
+    return torch.tensor(means)
+
+
+def _gram(features: Tensor) -> Tensor:
+    """Return the Gram matrices per position of (B, N, H, W), one product after the other."""
+    batch, filters, height, width = features.shape
+    gram = torch.zeros(batch, filters, filters)
+    for b, i, j in product(range(batch), range(filters), range(filters)):
+        for y, x in product(range(height), range(width)):
+            gram[b, i, j] += (features[b, i, y, x] * features[b, j, y, x]) / (height * width)
     return gram
