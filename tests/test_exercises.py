@@ -1,4 +1,4 @@
-"""The exercises' checks: a right answer passes, each named wrong one gets its hint."""
+"""The exercises: a solution is called right, each common mistake gets its own hint."""
 
 import re
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import nst_helpers as nst
-from nst_helpers.lesson import exercises as checks
+from nst_helpers.lesson import exercises
+from nst_helpers.network.features import IMAGENET_MEAN, IMAGENET_STD
 
-MEAN = torch.tensor(checks.IMAGENET_MEAN).view(1, 3, 1, 1)
-STD = torch.tensor(checks.IMAGENET_STD).view(1, 3, 1, 1)
+MEAN = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+STD = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
 LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 
 
@@ -37,8 +38,8 @@ SOLUTIONS = {
     "keep_colours": lambda r, c: c + luminance(r) - luminance(c),
     "weighted_style": lambda e, w: torch.einsum("lb,l->b", e, w),
 }
-WRONG = [
-    # exercise, named wrong answer, what the hint must say
+MISTAKES = [
+    # exercise, what somebody may write, what the hint must say
     ("weighted_style", lambda e, w: (w[:, None] * e).sum(), "over the batch too"),
     ("weighted_style", lambda e, w: (w[:, None] * e).sum(1), "one number for each layer"),
     ("weighted_style", lambda e, w: (w[:, None] * e).mean(0), "averaged over the layers"),
@@ -100,45 +101,42 @@ WRONG = [
 ]
 
 
+KEYS = [(name, getattr(nst, name)) for name in ("content_loss", "gram_matrix", "style_loss")]
+
+
 def check(exercise, function):
-    return getattr(checks, f"check_{exercise}")(function)
+    return getattr(exercises, f"check_{exercise}")(function)
+
+
+def test_every_check_is_tested_here():
+    assert {f"check_{exercise}" for exercise in SOLUTIONS} == set(exercises.__all__)
+
+
+@pytest.mark.parametrize(("exercise", "function"), [*SOLUTIONS.items(), *KEYS])
+def test_a_solution_and_the_packages_own_function_are_right(exercise, function):
+    assert check(exercise, function).startswith("Right: ")
+
+
+@pytest.mark.parametrize(("exercise", "function", "hint"), MISTAKES)
+def test_a_common_mistake_gets_its_hint(exercise, function, hint):
+    message = check(exercise, function)
+    assert message.startswith("Not yet: ")
+    assert re.search(hint, message), message
 
 
 @pytest.mark.parametrize("exercise", SOLUTIONS)
-def test_a_solution_is_right(exercise):
-    assert check(exercise, SOLUTIONS[exercise]).startswith("Right: ")
-
-
-@pytest.mark.parametrize("exercise", ["content_loss", "gram_matrix", "style_loss"])
-def test_the_package_is_the_answer_key(exercise):
-    assert check(exercise, getattr(nst, exercise)).startswith("Right: ")
-
-
-@pytest.mark.parametrize(("exercise", "function", "hint"), WRONG)
-def test_a_named_wrong_answer_gets_its_hint(exercise, function, hint):
-    said = check(exercise, function)
-    assert said.startswith("Not yet: ")
-    assert re.search(hint, said), said
-
-
-def test_every_check_has_a_solution_here():
-    assert {f"check_{exercise}" for exercise in SOLUTIONS} == set(checks.__all__)
+def test_different_answers_get_different_messages(exercise):
+    functions = [SOLUTIONS[exercise], *(f for e, f, _ in MISTAKES if e == exercise)]
+    messages = [check(exercise, function) for function in functions]
+    assert len(set(messages)) == len(messages)
 
 
 @pytest.mark.parametrize("exercise", SOLUTIONS)
-def test_no_two_answers_are_the_same(exercise):
-    functions = [SOLUTIONS[exercise], *(f for e, f, _ in WRONG if e == exercise)]
-    said = [check(exercise, function) for function in functions]
-    assert len(set(said)) == len(said)
-
-
-@pytest.mark.parametrize("exercise", SOLUTIONS)
-def test_what_is_not_tried_is_not_wrong(exercise):
+def test_an_unchanged_stub_is_not_tried_yet(exercise):
     def my_answer(*arguments):
         raise NotImplementedError
 
-    said = check(exercise, my_answer)
-    assert said.startswith("Not tried yet: write my_answer")
+    assert check(exercise, my_answer).startswith("Not tried yet: write my_answer")
 
 
 @pytest.mark.parametrize(
@@ -152,22 +150,22 @@ def test_what_is_not_tried_is_not_wrong(exercise):
     ],
 )
 def test_any_other_answer_is_described(answer, hint):
-    said = check("content_loss", lambda f, p: answer)
-    assert said.startswith("Not yet: ")
-    assert re.search(hint, said), said
+    message = check("content_loss", lambda f, p: answer)
+    assert message.startswith("Not yet: ")
+    assert re.search(hint, message), message
 
 
-def test_what_the_function_raises_is_said():
-    said = check("gram_matrix", lambda f: f @ f)
-    assert said.startswith("Not yet: <lambda> raises RuntimeError: ")
+def test_an_exception_of_the_function_is_reported_not_raised():
+    message = check("gram_matrix", lambda f: f @ f)
+    assert message.startswith("Not yet: <lambda> raises RuntimeError: ")
 
 
 @pytest.mark.parametrize("exercise", SOLUTIONS)
-def test_an_answer_without_a_gradient_is_not_right_yet(exercise):
-    said = check(exercise, lambda *arguments: SOLUTIONS[exercise](*arguments).detach())
-    assert "cut off from autograd" in said
+def test_an_answer_detached_from_autograd_is_not_right_yet(exercise):
+    message = check(exercise, lambda *arguments: SOLUTIONS[exercise](*arguments).detach())
+    assert "cut off from autograd" in message
 
 
-def test_the_answer_may_be_in_double_precision():
-    said = check("gram_matrix", lambda f: SOLUTIONS["gram_matrix"](f.double()))
-    assert said.startswith("Right")
+def test_an_answer_in_double_precision_is_right():
+    message = check("gram_matrix", lambda f: SOLUTIONS["gram_matrix"](f.double()))
+    assert message.startswith("Right")
