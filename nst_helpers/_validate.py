@@ -31,6 +31,13 @@ def number_at_least(name: str, value: Any, least: float) -> float:
     return float(value)
 
 
+def number_between(name: str, value: Any, least: float, most: float) -> float:
+    """Return ``value`` if it is a number from ``least`` to ``most``."""
+    if not (_is_finite_number(value) and least <= value <= most):
+        raise ValueError(f"{name} must be a number from {least:g} to {most:g}; got {value!r}")
+    return float(value)
+
+
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:

@@ -1,7 +1,7 @@
 """Picture files to tensors and back, the sample pictures, and white noise.
 
-An *image* in this package is a float32 tensor (B, 3, H, W), RGB, in [0, 1]. This is the only
-module that knows Pillow.
+An *image* in this package is a float32 tensor (B, 3, H, W), RGB, in [0, 1]; a *picture* is a
+file, or a Pillow object, which only this module knows.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
+from nst_helpers import _validate
+
 __all__ = [
-    "check_output",
     "load_image",
     "load_settings",
     "noise_like",
@@ -27,49 +30,46 @@ __all__ = [
     "sample_images",
     "save_animation",
     "save_image",
-    "to_image",
     "to_pil",
 ]
 
+StrPath: TypeAlias = str | os.PathLike[str]
+PictureFile: TypeAlias = StrPath | bytes | memoryview  # a path, or what is in a file
+
 MAX_PIXELS = 170_000_000  # decoding more takes gigabytes: either a mistake or a decompression bomb
-
 SETTINGS = "nst_helpers"  # the name of the text in a PNG file that says how it was made
-
-_PACKAGE = Path(__file__).resolve().parent
-# In a wheel the pictures lie inside the package, in a clone beside it.
-_SAMPLES = next(
-    (d for d in (_PACKAGE / "samples", _PACKAGE.parent / "images") if d.is_dir()), _PACKAGE
-)
+SAMPLES = Path(__file__).resolve().with_name("samples")  # where a wheel has them
+if not SAMPLES.is_dir():
+    SAMPLES = SAMPLES.parents[1] / "images"  # where a clone has them
 
 
 def sample_images() -> dict[str, Path]:
     """Return the pictures that come with the package, name to file, in alphabetical order.
 
     ``load_image`` takes their names too: ``load_image("chelsea")``. Sources and licences are in
-    ``CREDITS.md`` beside them.
+    ``CREDITS.md`` beside them. Raises FileNotFoundError if they are not installed.
     """
-    return {p.stem: p for p in sorted(_SAMPLES.glob("*.jpg"))}
+    if not _samples():
+        raise FileNotFoundError(f"the sample pictures are not installed: no .jpg in {SAMPLES}")
+    return _samples()
 
 
-def load_image(
-    source: str | os.PathLike | bytes | memoryview, size: int | None = None
-) -> torch.Tensor:
+def load_image(source: PictureFile, size: int | None = None) -> torch.Tensor:
     """Read a picture of any mode as an image tensor.
 
     Parameters
     ----------
     source : path, sample name, bytes or memoryview
-        Anything Pillow opens, or the name of a sample picture, such as ``"chelsea"``; or what is
-        in such a file, as an upload brings it.
+        Anything Pillow opens, or what is in such a file (as an upload brings it), or the name of
+        a sample picture, such as ``"chelsea"``.
     size : int, optional
         Length in pixels to give the *shorter* side, keeping the shape. The file's own by default.
 
     Returns
     -------
     torch.Tensor
-        (1, 3, H, W) float32 RGB in [0, 1]. Turned as the camera's EXIF tag says; transparent
-        pixels are laid on white; 16-bit greys are scaled to their full range; of an animation,
-        the first frame.
+        (1, 3, H, W) float32 RGB in [0, 1]. Upright by the camera's EXIF tag; transparent pixels
+        on white; 16-bit greys scaled to their full range; of an animation, the first frame.
 
     Raises
     ------
@@ -79,21 +79,23 @@ def load_image(
         If the file is not a readable picture, is enormous (over 170 million pixels), or ``size``
         is not a positive whole number.
     """
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ValueError(f"size must be a whole number of pixels, 1 or more; got {size!r}")
+    if size is not None:
+        size = _validate.positive_int("size", size, "a whole number of pixels")
     path, opened = _open(source)
     try:
         with warnings.catch_warnings():
             # Pillow's own bomb warning speaks of attacks; ours is below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(opened) as file:
-                _refuse_enormous(file.size, path)
                 width, height = file.size
+                _refuse_enormous(width, height, path)
                 if size is not None:
+                    scale = size / min(width, height)
+                    width, height = (max(size, round(side * scale)) for side in file.size)
+                    _refuse_enormous(width, height, path)  # one pixel wide and made 512 wide
                     file.draft(None, (size, size))  # JPEGs decode straight to a smaller size
                 file.load()
-                picture = _to_rgb(file)
-                orientation = _orientation(file)
+                picture, orientation = _to_rgb(file), _orientation(file)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large to decode safely: {error}") from error
     except UnidentifiedImageError as error:
@@ -101,9 +103,6 @@ def load_image(
     except (OSError, SyntaxError, EOFError) as error:
         raise ValueError(f"{path} cannot be read (broken, cut off or locked): {error}") from error
     if size is not None:
-        scale = size / min(width, height)
-        width, height = (max(size, round(side * scale)) for side in (width, height))
-        _refuse_enormous((width, height), path)  # one pixel wide and made 512 wide
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     if orientation is not None:
         picture = picture.transpose(orientation)
@@ -125,27 +124,22 @@ def resize_image(image: torch.Tensor, scale: float) -> torch.Tensor:
     torch.Tensor
         Bicubic, with what would alias taken out first. Values may pass [0, 1] a little.
     """
-    if not scale > 0:
-        raise ValueError(f"scale must be a number > 0; got {scale!r}")
+    scale = _validate.positive_number("scale", scale)
     size = [max(1, round(side * scale)) for side in image.shape[2:]]
     if size == list(image.shape[2:]):
         return image
     return F.interpolate(image, size, mode="bicubic", antialias=True)
 
 
-def to_image(picture: Image.Image | np.ndarray) -> torch.Tensor:
-    """Turn a Pillow picture or an array into an image.
+def cover_image(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return the middle of an image, resized to cover that: (B, 3, height, width) in [0, 1]."""
+    image = resize_image(image, max(height / image.shape[2], width / image.shape[3]))
+    top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
+    return image[:, :, top : top + height, left : left + width].clamp(0, 1)
 
-    Parameters
-    ----------
-    picture : PIL.Image.Image or numpy.ndarray
-        RGB; of an array, (H, W, 3) uint8.
 
-    Returns
-    -------
-    torch.Tensor
-        (1, 3, H, W) float32 in [0, 1].
-    """
+def to_image(picture: Image.Image | npt.NDArray[Any]) -> torch.Tensor:
+    """Turn an RGB picture, or an array (H, W, 3) uint8, into an image (1, 3, H, W)."""
     array = np.array(picture, dtype=np.float32) / 255
     if array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"expected an RGB picture, (H, W, 3); got shape {array.shape}")
@@ -165,57 +159,38 @@ def to_pil(image: torch.Tensor) -> Image.Image:
     ValueError
         If it is not one RGB image, or not finite.
     """
-    if image.dim() == 4 and image.shape[0] == 1:
-        image = image[0]
-    if image.dim() != 3 or image.shape[0] != 3:
-        raise ValueError(
-            f"expected one RGB image, (1, 3, H, W) or (3, H, W); got {tuple(image.shape)}"
-        )
+    shape = tuple(image.shape)
+    if shape[:-2] not in ((3,), (1, 3)):
+        raise ValueError(f"expected one RGB image, (1, 3, H, W) or (3, H, W); got {shape}")
     if not torch.isfinite(image).all():
         raise ValueError("the image has values that are not finite (NaN or infinity)")
-    values = image.detach().clamp(0, 1).mul(255).round().to(torch.uint8)
+    values = image.detach().clamp(0, 1).mul(255).round().to(torch.uint8).reshape(shape[-3:])
     return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
 
 
-def check_output(path: str | os.PathLike) -> Path:
-    """Make sure that a picture can be written to ``path``, before the work of making it.
+def validate_output(path: StrPath) -> Path:
+    """Return ``path`` if a picture can be written there, before the work of making it.
 
-    Makes the folder if need be; touches no file of that name.
-
-    Parameters
-    ----------
-    path : path
-        Ends in .png, .jpg, .webp or another format that Pillow writes.
-
-    Returns
-    -------
-    Path
-        ``path``.
-
-    Raises
-    ------
-    ValueError
-        If the ending names no format that can be written.
-    OSError
-        If the folder cannot be made or written, or ``path`` is a folder.
+    Makes the folder if need be; touches no file of that name. Raises ValueError if the ending
+    names no format that Pillow writes; OSError if the folder cannot be made or written, or
+    ``path`` is a folder itself.
     """
     path = Path(path)
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+    if _format(path) not in Image.SAVE:
         raise ValueError(f"cannot write {path.name!r}: end it in .png, .jpg or .webp")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a picture")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _part(path)
-    part.touch()
-    part.unlink()
+    _part(path).touch()
+    _part(path).unlink()
     return path
 
 
-def save_image(image: torch.Tensor, path: str | os.PathLike, settings: dict | None = None) -> Path:
-    """Write one image to ``path``, in the format its ending names, all or nothing.
+def save_image(image: torch.Tensor, path: StrPath, settings: dict[str, Any] | None = None) -> Path:
+    """Write one image to ``path``, in the format its ending names, and return the path.
 
-    The folder is made if need be. A write that fails or is interrupted leaves an older file of
-    that name as it was.
+    All or nothing: a write that fails or is interrupted leaves an older file of that name as it
+    was. The folder is made if need be.
 
     Parameters
     ----------
@@ -224,37 +199,27 @@ def save_image(image: torch.Tensor, path: str | os.PathLike, settings: dict | No
     path : path
         Ends in .png, .jpg, .webp or another format that Pillow writes.
     settings : dict, optional
-        How the picture was made, anything that JSON can hold: written into the file, which must
-        be a PNG. ``load_settings`` reads it.
-
-    Returns
-    -------
-    Path
-        ``path``.
+        How the image was made, anything JSON can hold: kept in a .png, for ``load_settings``.
 
     Raises
     ------
     ValueError
-        If the ending names no format, or none that keeps settings, or ``image`` is not one finite
-        RGB image.
+        If it is not one finite RGB image, or the ending names no format, or none for settings.
     OSError
         If the folder cannot be written.
     """
-    picture = to_pil(image)
-    path = check_output(path)
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    picture, path = to_pil(image), validate_output(path)
+    options: dict[str, Any] = {"quality": 95} if _format(path) in ("JPEG", "WEBP") else {}
     if settings is not None:
-        if kind != "PNG":
+        if _format(path) != "PNG":
             raise ValueError(f"only a PNG file keeps settings; got {path.name!r}")
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt(SETTINGS, json.dumps(settings))
-    _write(picture, path, format=kind, **options)
-    return path
+    return _save(picture, path, **options)
 
 
-def load_settings(source: str | os.PathLike | bytes | memoryview) -> dict:
-    """Return what ``save_image`` was told of how a picture was made.
+def load_settings(source: PictureFile) -> dict[str, Any]:
+    """Return the settings that ``save_image`` wrote into a picture file.
 
     Parameters
     ----------
@@ -272,20 +237,21 @@ def load_settings(source: str | os.PathLike | bytes | memoryview) -> dict:
     try:
         with Image.open(opened) as file:
             file.load()
-            settings = json.loads(file.text[SETTINGS])
-    except (OSError, SyntaxError, AttributeError, KeyError, ValueError) as error:
+            settings: dict[str, Any] = json.loads(file.info[SETTINGS])
+    except (OSError, SyntaxError, KeyError, ValueError) as error:
         raise ValueError(f"{path} holds no settings of this package") from error
     return settings
 
 
 def save_animation(
     images: Sequence[torch.Tensor],
-    path: str | os.PathLike,
+    path: StrPath,
     *,
     milliseconds: int = 100,
     last: int = 2000,
+    quality: int = 75,
 ) -> Path:
-    """Write images as an animation that plays again and again, all or nothing.
+    """Write images to ``path`` as an endless animation, all or nothing, and return the path.
 
     Parameters
     ----------
@@ -293,35 +259,30 @@ def save_animation(
         (1, 3, H, W) each, of one size.
     path : path
         Ends in .webp, which is small, or .gif or .png.
-    milliseconds : int
-        How long each image is shown.
-    last : int
-        How long the last one is.
-
-    Returns
-    -------
-    Path
-        ``path``.
+    milliseconds, last : int
+        How long each image is shown, and how long the last one.
+    quality : int
+        Of a .webp, from 0 (small file) to 100 (fine); the other formats have no such choice.
 
     Raises
     ------
     ValueError
-        If there are no images, they differ in size, or the ending names no format that moves.
+        If there are no images, or of several sizes, or ``quality`` is out of range, or the ending
+        names no format that holds an animation.
     OSError
         If the folder cannot be written.
     """
     frames = [to_pil(image) for image in images]
     if len({frame.size for frame in frames}) != 1:
         raise ValueError(f"an animation needs images of one size; got {len(frames)} images")
-    path = check_output(path)
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    if kind not in ("WEBP", "GIF", "PNG"):
-        raise ValueError(f"{path.name!r} cannot move: end it in .webp, .gif or .png")
-    pace = [milliseconds] * (len(frames) - 1) + [last]
-    options = {"quality": 75, "method": 4} if kind == "WEBP" else {}
-    more = {"save_all": True, "append_images": frames[1:], "duration": pace, "loop": 0}
-    _write(frames[0], path, format=kind, **more, **options)
-    return path
+    _validate.number_between("quality", quality, 0, 100)
+    path = validate_output(path)
+    if _format(path) not in ("WEBP", "GIF", "PNG"):
+        raise ValueError(f"{path.name!r} cannot hold an animation: end it in .webp, .gif or .png")
+    options = {"quality": quality, "method": 4} if _format(path) == "WEBP" else {}
+    durations = [milliseconds] * (len(frames) - 1) + [last]
+    animated = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
+    return _save(frames[0], path, **animated, **options)
 
 
 def encode_image(image: torch.Tensor, quality: int = 90) -> bytes:
@@ -332,7 +293,7 @@ def encode_image(image: torch.Tensor, quality: int = 90) -> bytes:
     return file.getvalue()
 
 
-def pixel_size(source: str | os.PathLike | bytes | memoryview) -> tuple[int, int]:
+def pixel_size(source: PictureFile) -> tuple[int, int]:
     """Return width and height of a picture that ``load_image`` can read, without decoding it."""
     with Image.open(_open(source)[1]) as file:
         return file.size
@@ -363,14 +324,20 @@ def noise_like(
     return noise.clamp(0, 1).to(image.device)
 
 
-def _write(picture: Image.Image, path: Path, **options) -> None:
+def _format(path: Path) -> str | None:
+    """Return Pillow's name of the format that the ending of ``path`` names, if it knows one."""
+    return Image.registered_extensions().get(path.suffix.lower())
+
+
+def _save(picture: Image.Image, path: Path, **options: Any) -> Path:
     """Write a file that is there whole or not at all."""
     part = _part(path)
     try:
-        picture.save(part, **options)
+        picture.save(part, format=_format(path), **options)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    return path
 
 
 def _part(path: Path) -> Path:
@@ -378,49 +345,44 @@ def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
-def _open(source: str | os.PathLike | bytes | memoryview) -> tuple[Path | str, Path | io.BytesIO]:
-    """Return what to call a picture in messages, and what Pillow is to open."""
+def _open(source: PictureFile) -> tuple[str, Path | io.BytesIO]:
+    """Return what messages call a picture file, and what Pillow is to open."""
     if isinstance(source, bytes | memoryview):
         return "this file", io.BytesIO(source)
-    path = _find(source)
-    return path, path
-
-
-def _find(source: str | os.PathLike) -> Path:
-    path = Path(source)
-    if path.is_file():
-        return path
-    samples = sample_images()
-    if str(source) in samples:
-        return samples[str(source)]
+    path, samples = Path(source), _samples()
+    if not path.is_file():
+        path = samples.get(str(source), path)
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder, not a picture")
-    raise FileNotFoundError(
-        f"there is no picture {str(source)!r} (looked in {Path.cwd()}); "
-        f"sample pictures: {', '.join(samples)}"
-    )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no picture {str(source)!r} (looked in {Path.cwd()}); "
+            f"sample pictures: {', '.join(samples) or f'none in {SAMPLES}'}"
+        )
+    return str(path), path
 
 
-def _refuse_enormous(size: tuple[int, int], path: Path) -> None:
-    width, height = size
+def _samples() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(SAMPLES.glob("*.jpg"))}
+
+
+def _refuse_enormous(width: int, height: int, path: str) -> None:
     if width * height > MAX_PIXELS:
         raise ValueError(
             f"{path} would be {width} x {height} pixels and take {width * height * 12 / 2**30:.1f} "
-            f"GB as numbers; the limit is {MAX_PIXELS // 10**6} million pixels: make it smaller "
-            "first"
+            f"GB as float32; the limit is {MAX_PIXELS // 10**6} million: make it smaller first"
         )
 
 
 def _orientation(picture: Image.Image) -> Image.Transpose | None:
     """Return how to turn a photograph upright, by its EXIF tag; None if it is, or has no tag."""
-    turn = Image.Transpose
-    turns = (None, turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.FLIP_TOP_BOTTOM)
-    turns += (turn.TRANSPOSE, turn.ROTATE_270, turn.TRANSVERSE, turn.ROTATE_90)
+    t = Image.Transpose
+    turns = [t.FLIP_LEFT_RIGHT, t.ROTATE_180, t.FLIP_TOP_BOTTOM, t.TRANSPOSE]
+    turns += [t.ROTATE_270, t.TRANSVERSE, t.ROTATE_90]
     try:
-        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return dict(enumerate(turns, 2)).get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, OSError, ValueError):  # a broken tag does not spoil a good picture
         return None
-    return turns[value - 1] if value in range(1, 9) else None
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -429,11 +391,12 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
         # 16-bit greys say what they are; of the others the values have to tell.
         full = 65535.0 if "16" in picture.mode or values.max() > 255 else 255.0
-        if picture.mode == "F" and values.max() <= 1:
-            full = 1.0
+        full = 1.0 if picture.mode == "F" and values.max() <= 1 else full
         picture = Image.fromarray((np.clip(values / full, 0, 1) * 255).round().astype(np.uint8))
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
     return picture.convert("RGB")
+
+
+check_output = validate_output  # until __init__ and __main__ use the new name

@@ -1,25 +1,23 @@
-"""The paper's own pair of pictures, fetched when asked for, and whether there is an internet."""
+"""The paper's own pair of pictures, downloaded when they are asked for."""
 
 from __future__ import annotations
 
-import http.client
-import threading
-import urllib.request
 from pathlib import Path
 
 import torch
 
+from nst_helpers import _validate
+from nst_helpers.download import fetch_file
 from nst_helpers.images import load_image, sample_images
 
 __all__ = ["fetch_image"]
 
-SECONDS_TO_ANSWER = 6  # how long to wait for a sign of the internet before giving up
 # The authors' own copies, as they were on the day these hashes were taken.
 REPOSITORY = (
     "https://raw.githubusercontent.com/leongatys/PytorchNeuralStyleTransfer/"
     "be6c8e2b35568669a5a0ac10b66c912207ad355d/Images/"
 )
-PICTURES = {
+PICTURES = {  # name: file, SHA-256
     "starry_night": (
         "vangogh_starry_night.jpg",
         "228bebf0dd424ea4f740d8d88a67f2960424c166e638086c1ec529260d2e3832",
@@ -57,47 +55,12 @@ def fetch_image(name: str, size: int | None = None) -> torch.Tensor:
     ConnectionError
         If it must be downloaded and there is no internet, or what comes is not that picture.
     """
-    if name not in PICTURES:
-        raise ValueError(f"name must be one of {', '.join(PICTURES)}; got {name!r}")
-    file, sha256 = PICTURES[name]
+    file, sha256 = PICTURES[_validate.one_of("name", name, PICTURES)]
     path = Path(torch.hub.get_dir()) / "nst_helpers" / file
     if not path.is_file():
-        _download(REPOSITORY + file, path, sha256, name)
-    return load_image(path, size)
-
-
-def why_no_answer(url: str) -> str | None:
-    """Return why ``url`` does not answer within seconds, or None if it does.
-
-    In a thread, because looking up a host name has no time limit of its own.
-    """
-    problem = [f"no answer within {SECONDS_TO_ANSWER} seconds"]
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=SECONDS_TO_ANSWER):
-                problem.clear()
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            problem[:] = [str(error).strip()]
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(SECONDS_TO_ANSWER)
-    return problem[0] if problem else None
-
-
-def _download(url: str, path: Path, sha256: str, name: str) -> None:
-    problem = why_no_answer(url)
-    if problem is None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Downloads beside the target and renames once the hash is right.
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=True)
-        except (OSError, RuntimeError) as error:
-            problem = str(error)
-    if problem is not None:
-        raise ConnectionError(
-            f"{name!r} could not be downloaded: {problem}. These pictures come with the package, "
-            f"load_image takes their names: {', '.join(sample_images())}"
+        offline = (
+            "These pictures come with the package, load_image takes their names: "
+            + ", ".join(sample_images())
         )
+        fetch_file(REPOSITORY + file, path, sha256, what=repr(name), instead=offline)
+    return load_image(path, size)

@@ -1,8 +1,8 @@
-"""Where the network's numbers come from: the bundled file, torchvision's VGG-19, or your own.
+"""The network's weights: the bundled file, torchvision's VGG-19, random ones, or a file of yours.
 
-Whatever the source, the result is a dict ``{"conv1_1.weight": ..., "conv1_1.bias": ..., ...}`` in
-the order of the network. This is the only module that knows torchvision, and it imports it only
-to download.
+Whatever the source, the result is a state dict ``{"conv1_1.weight": ..., "conv1_1.bias": ...}``
+in the order of the network. This is the only module that knows torchvision, which it imports only
+to learn VGG-19's address.
 """
 
 from __future__ import annotations
@@ -11,23 +11,30 @@ import itertools
 import os
 import re
 from pathlib import Path
+from typing import TypeAlias
 
 import safetensors
-import safetensors.torch
 import torch
 
-from nst_helpers.lesson.paper_images import why_no_answer
+from nst_helpers.download import fetch_file
 
 __all__ = ["layer_names", "load_weights"]
 
 BUNDLED = Path(__file__).with_name("bundled") / "bundled.safetensors"
-VGG19_FILE = "vgg19-dcbb9e9d.pth"  # torchvision's VGG19_Weights.IMAGENET1K_V1
+VGG19_SHA256 = "dcbb9e9d"  # its first digits, which torchvision writes into the file's name
+VGG19_FILE = f"vgg19-{VGG19_SHA256}.pth"  # VGG19_Weights.IMAGENET1K_V1
 LAYOUT = (2, 2, 4, 4, 4)  # VGG-19's convolutions in each block; pooling after each block
-VGG19_CHANNELS = (64, 128, 256, 512, 512)
+VGG19_CHANNELS = (64, 128, 256, 512, 512)  # of every convolution of a block
+
+# The key of a convolution's weight in a file: ours, and torchvision's, whole or of .features only.
+NAMED_KEY = re.compile(r"conv(\d+)_(\d+)\.weight")
+INDEXED_KEY = re.compile(r"(?:features\.)?(\d+)\.weight")
+
+StateDict: TypeAlias = dict[str, torch.Tensor]
 
 
-def load_weights(source: str | os.PathLike = "auto") -> tuple[dict[str, torch.Tensor], dict]:
-    """Return a network's weights by name, and what is known of them.
+def load_weights(source: str | os.PathLike[str] = "auto") -> tuple[StateDict, dict[str, str]]:
+    """Return a network's weights by name, and what is known about them.
 
     Parameters
     ----------
@@ -43,7 +50,9 @@ def load_weights(source: str | os.PathLike = "auto") -> tuple[dict[str, torch.Te
     weights : dict of str to torch.Tensor
         ``convB_I.weight`` (out, in, 3, 3) and ``convB_I.bias`` (out,), float32, on the CPU.
     metadata : dict of str to str
-        ``name``, and whatever the file says of itself.
+        What the file says about itself, and two entries of ours: ``name``, for people, and
+        ``source``, which loads the same weights again: ``"bundled"``, ``"vgg19"``, ``"random"``
+        or the path as given. ``"auto"`` resolves to one of the first two.
 
     Raises
     ------
@@ -57,20 +66,24 @@ def load_weights(source: str | os.PathLike = "auto") -> tuple[dict[str, torch.Te
         If VGG-19 must be downloaded and torchvision does not work beside the installed torch.
     """
     if source == "auto":
-        return _load_auto()
-    if source == "bundled":
-        return _load_file(BUNDLED, "bundled network")
-    if source == "vgg19":
-        return _load_file(_vgg19_path() if _vgg19_path().is_file() else _download_vgg19(), "VGG-19")
+        source = _resolve_auto()
     if source == "random":
-        return _random_weights(), {"name": "random network"}
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no network {str(source)!r}: give 'auto', 'bundled', 'vgg19', 'random', "
-            "or the path of a .pth or .safetensors file"
-        )
-    return _load_file(path, path.name)
+        return _random_weights(), {"name": "random network", "source": "random"}
+    if source == "bundled":
+        path, name = BUNDLED, "bundled network"
+    elif source == "vgg19":
+        path, name = _vgg19_path(), "VGG-19"
+        if not path.is_file():
+            _download_vgg19(path)
+    else:
+        path, name = Path(source), Path(source).name
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no network {str(source)!r}: give 'auto', 'bundled', 'vgg19', 'random', "
+                "or the path of a .pth or .safetensors file"
+            )
+    state, metadata = _read_file(path)
+    return _convolutions(state, path), {**metadata, "name": name, "source": os.fspath(source)}
 
 
 def layer_names(count: int = sum(LAYOUT), layout: tuple[int, ...] = LAYOUT) -> list[str]:
@@ -89,19 +102,20 @@ def layer_names(count: int = sum(LAYOUT), layout: tuple[int, ...] = LAYOUT) -> l
     return names[:count]
 
 
-def _load_auto() -> tuple[dict[str, torch.Tensor], dict]:
+def _resolve_auto() -> str:
+    """Choose a source, and print one line that says which and names the other."""
     if _vgg19_path().is_file():
         print("network: VGG-19, found on this machine (the small one: load_network('bundled'))")
-        return load_weights("vgg19")
+        return "vgg19"
     print("network: bundled (VGG-19 itself, a 548 MB download: load_network('vgg19'))")
-    return load_weights("bundled")
+    return "bundled"
 
 
 def _vgg19_path() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE
 
 
-def _download_vgg19() -> Path:
+def _download_vgg19(path: Path) -> None:
     try:
         from torchvision.models import VGG19_Weights
     except (ImportError, RuntimeError, OSError) as error:
@@ -112,89 +126,90 @@ def _download_vgg19() -> Path:
             "matching pair from the same place: pip install --force-reinstall torch torchvision. "
             "Until then, load_network('bundled') needs neither torchvision nor the internet."
         ) from error
-    no_internet = "VGG-19 could not be downloaded: {}. load_network('bundled') works offline."
-    answer = why_no_answer(VGG19_Weights.IMAGENET1K_V1.url)
-    if answer is not None:
-        raise ConnectionError(no_internet.format(answer))
-    try:
-        # torch.hub downloads beside the target and renames once the hash is right, so that an
-        # interrupted download leaves no broken file behind.
-        VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise ConnectionError(no_internet.format(error)) from error
-    return _vgg19_path()
+    url, offline = VGG19_Weights.IMAGENET1K_V1.url, "load_network('bundled') works offline."
+    fetch_file(url, path, VGG19_SHA256, what="VGG-19", instead=offline)
 
 
-def _load_file(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict]:
+def _read_file(path: Path) -> tuple[object, dict[str, str]]:
+    """Return what is in a file of weights, and its metadata. Runs no code that is in it."""
     try:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
-                metadata = dict(file.metadata() or {})
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        else:
-            metadata = {}
-            state = torch.load(path, map_location="cpu", weights_only=True)
+                return state, dict(file.metadata() or {})
+        return torch.load(path, map_location="cpu", weights_only=True), {}
     except Exception as error:  # a broken pickle may raise anything at all
         raise ValueError(
             f"{path} is not a readable file of weights ({error}); if it was a download, delete it "
             "and fetch it again"
         ) from error
-    return _named(state, path), {**metadata, "name": name}
 
 
-def _named(state: object, path: Path) -> dict[str, torch.Tensor]:
-    """Return the convolutions of ``state`` under ``convB_I`` names, in the network's order."""
+def _convolutions(state: object, path: Path) -> StateDict:
+    """Return the convolutions of ``state`` under ``convB_I`` names, float32, in network order."""
     if not (
         isinstance(state, dict)
         and all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items())
     ):
         raise ValueError(f"{path} holds no state dict (a dict of tensors by name)")
-    # Both kinds of keys; the classifier of a whole VGG is left behind here.
-    kinds = (r"conv(\d+)_(\d+)", r"(?:features\.)?(\d+)")
-    for kind in kinds:
-        found = {m: k for k in state if (m := re.fullmatch(kind + r"\.weight", k))}
-        if found:
-            break
-    else:
+    keys = _named_keys(state) or _indexed_keys(state)
+    if not keys:
         raise ValueError(
             f"{path} holds no VGG weights: expected keys like 'conv1_1.weight' or "
             f"'features.0.weight', found {', '.join(list(state)[:4]) or 'none'}"
         )
-    in_order = sorted((tuple(map(int, m.groups())), k) for m, k in found.items())
-    if kind == kinds[0]:
-        names = [f"conv{block}_{i}" for (block, i), _ in in_order]
-    else:
-        # In torchvision's count, the next convolution is 2 further (conv, ReLU), or 3 further
-        # where a pool lies between: that tells VGG-19 from its shorter sisters.
-        indices, layout = [index for (index,), _ in in_order], [1]
-        for before, index in itertools.pairwise(indices):
-            if index - before == 2:
-                layout[-1] += 1
-            else:
-                layout.append(1)
-        names = layer_names(len(in_order), tuple(layout))
     weights, channels = {}, 3
-    for name, (_, key) in zip(names, in_order, strict=False):
-        weight, bias = state[key], state.get(key.replace("weight", "bias"))
-        expected = ((*weight.shape, 0)[0], channels, 3, 3)
-        if bias is None or tuple(weight.shape) != expected or tuple(bias.shape) != expected[:1]:
-            raise ValueError(
-                f"{path}: {name} has a weight of shape {tuple(weight.shape)} and a bias of shape "
-                f"{None if bias is None else tuple(bias.shape)}; expected {expected} and "
-                f"{expected[:1]}"
-            )
-        if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-            raise ValueError(f"{path}: {name} has weights that are not finite")
-        weights[f"{name}.weight"], weights[f"{name}.bias"] = weight.float(), bias.float()
+    for name, key in keys.items():
+        weight, bias = _convolution(state, key, channels, f"{path}: {name}")
+        weights[f"{name}.weight"], weights[f"{name}.bias"] = weight, bias
         channels = weight.shape[0]
     return weights
 
 
-def _random_weights(seed: int = 0) -> dict[str, torch.Tensor]:
+def _named_keys(state: StateDict) -> dict[str, str]:
+    """Return {"conv1_1": "conv1_1.weight", ...}, ordered, for a file with names like ours."""
+    keys = sorted((int(m[1]), int(m[2]), k) for k in state if (m := NAMED_KEY.fullmatch(k)))
+    return {f"conv{block}_{i}": key for block, i, key in keys}
+
+
+def _indexed_keys(state: StateDict) -> dict[str, str]:
+    """Return {"conv1_1": "features.0.weight", ...}, ordered, for a file of torchvision's.
+
+    It counts all layers: the next convolution is 2 further (convolution, ReLU), or 3 where a pool
+    lies between. That tells VGG-19 from the other VGGs. The classifier's keys do not match.
+    """
+    keys = sorted((int(m[1]), k) for k in state if (m := INDEXED_KEY.fullmatch(k)))
+    layout = [1]  # convolutions in each block
+    for (index, _), (next_index, _) in itertools.pairwise(keys):
+        if next_index - index == 2:
+            layout[-1] += 1
+        else:
+            layout.append(1)
+    names = layer_names(len(keys), tuple(layout))
+    return {name: key for name, (_, key) in zip(names, keys, strict=False)}
+
+
+def _convolution(
+    state: StateDict, key: str, channels: int, name: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight and bias, float32, if they are a finite 3 x 3 convolution of ``channels``."""
+    weight, bias = state[key], state.get(key.replace("weight", "bias"))
+    expected = ((*weight.shape, 0)[0], channels, 3, 3)
+    if bias is None or tuple(weight.shape) != expected or tuple(bias.shape) != expected[:1]:
+        raise ValueError(
+            f"{name} has a weight of shape {tuple(weight.shape)} and a bias of shape "
+            f"{None if bias is None else tuple(bias.shape)}; expected {expected} and {expected[:1]}"
+        )
+    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
+        raise ValueError(f"{name} has weights that are not finite")
+    return weight.float(), bias.float()
+
+
+def _random_weights(seed: int = 0) -> StateDict:
     generator = torch.Generator().manual_seed(seed)
+    widths = [width for width, n in zip(VGG19_CHANNELS, LAYOUT, strict=True) for _ in range(n)]
     weights, channels = {}, 3
-    for name in layer_names():
-        out = VGG19_CHANNELS[int(name[4]) - 1]
+    for name, out in zip(layer_names(), widths, strict=True):
         he = (2 / (9 * channels)) ** 0.5  # He et al. 2015: keeps the activations' size
         weights[f"{name}.weight"] = torch.randn(out, channels, 3, 3, generator=generator) * he
         weights[f"{name}.bias"] = torch.zeros(out)
