@@ -11,10 +11,10 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab app notebooks test bench soak lint clean
+.PHONY: run lab app notebooks test lint bench soak clean
 
 run: .venv/installed
-	$(BIN)/python scripts/run_notebook.py $(NOTEBOOKS) --output output
+	$(BIN)/python -m scripts.run_notebooks $(NOTEBOOKS) --output output
 
 # Servers drop messages over 10 MB without a word, so that a photograph that is too large would just
 # not come. With more, the explorer can say that 8 MB is its limit.
@@ -30,26 +30,29 @@ app: .venv/installed
 
 # The notebooks' stored outputs: all of them, at full quality, from one real run.
 notebooks: .venv/installed
-	NST_BUDGET=full $(BIN)/python scripts/run_notebook.py $(NOTEBOOKS) --inplace --output output
+	NST_BUDGET=full $(BIN)/python -m scripts.run_notebooks $(NOTEBOOKS) --inplace --output output
 
 test: .venv/installed
 	$(BIN)/python -m pytest
 
-bench: .venv/installed
-	$(BIN)/python scripts/benchmark.py $(ARGS)
-
-soak: .venv/installed
-	$(BIN)/python scripts/soak.py $(ARGS)
-
+# The same for everybody: pre-commit and CI run this target.
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/numpydoc lint $(wildcard nst_helpers/*.py nst_helpers/*/*.py)
+
+bench: .venv/installed
+	$(BIN)/python -m scripts.measure.benchmark $(ARGS)
+
+soak: .venv/installed
+	$(BIN)/python -m scripts.measure.soak $(ARGS)
 
 clean:
-	rm -rf .venv output build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv output build dist *.egg-info .*_cache .hypothesis
 
-.venv/installed: requirements.txt pyproject.toml
-	$(PYTHON) -c "import sys; sys.exit('Python 3.10 or newer is needed; this is ' + sys.version) if sys.version_info < (3, 10) else None"
+.venv/installed: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed; this is ' + sys.version) if sys.version_info < (3, 11) else None"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint]"
 	$(BIN)/python -c "import pathlib; pathlib.Path('.venv/installed').touch()"

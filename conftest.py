@@ -20,10 +20,9 @@ class Close(str):
     def __eq__(self, other):
         if not isinstance(other, str):
             return NotImplemented
-        mine, theirs = FLOAT.findall(self), FLOAT.findall(other)
+        pairs = zip(FLOAT.findall(self), FLOAT.findall(other), strict=True)
         return FLOAT.split(self) == FLOAT.split(other) and all(
-            math.isclose(float(a), float(b), rel_tol=1e-3, abs_tol=1e-6)
-            for a, b in zip(mine, theirs, strict=True)
+            math.isclose(float(a), float(b), rel_tol=1e-3, abs_tol=1e-6) for a, b in pairs
         )
 
     def __ne__(self, other):
@@ -36,8 +35,8 @@ def pytest_configure(config):
     sanitize = cell.sanitize
 
     def tolerant(self, text):
-        found = sanitize(self, text)
-        return Close(found) if isinstance(found, str) else found
+        sanitized = sanitize(self, text)
+        return Close(sanitized) if isinstance(sanitized, str) else sanitized
 
     if sanitize.__name__ != "tolerant":
         cell.sanitize = tolerant

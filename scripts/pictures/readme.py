@@ -1,6 +1,6 @@
-"""Make images/readme.webp, the picture README begins with: transfers, and what they are made of.
+"""Make docs/readme.webp, the picture README begins with: transfers, and what they are made of.
 
-python scripts/draw_readme.py
+python -m scripts.pictures.readme
 """
 
 from __future__ import annotations
@@ -12,19 +12,11 @@ import torch
 import torch.nn.functional as F
 
 import nst_helpers as nst
+from nst_helpers.images import cover_image
 
 PAIRS = (("chelsea", "night_sky"), ("coffee", "bojagi"), ("astronaut", "stained_glass"))
 ALPHA = 3e-4
 HEIGHT, WIDTH, GAP = 320, 440, 8  # of a result, and the white between pictures
-
-
-def cut(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Cut out the shape asked for, rather from the top, where heads are."""
-    scale = max(height / image.shape[2], width / image.shape[3])
-    size = [max(height, round(image.shape[2] * scale)), max(width, round(image.shape[3] * scale))]
-    image = F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
-    top, left = (image.shape[2] - height) // 4, (image.shape[3] - width) // 2
-    return image[:, :, top : top + height, left : left + width]
 
 
 def row(images: list[torch.Tensor]) -> torch.Tensor:
@@ -33,6 +25,7 @@ def row(images: list[torch.Tensor]) -> torch.Tensor:
 
 
 def column(images: list[torch.Tensor]) -> torch.Tensor:
+    """Put images of one width below each other, with a gap."""
     return row([image.mT for image in images]).mT
 
 
@@ -40,18 +33,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="bundled")
     parser.add_argument("--steps", type=int, default=200)
-    folder = Path(__file__).parents[1] / "images"
+    folder = Path(__file__).parents[2] / "docs"
     parser.add_argument("--output", type=Path, default=folder / "readme.webp")
     args = parser.parse_args()
     net = nst.load_network(args.network)
     columns = []
     for names in PAIRS:
         content, style = (nst.load_image(name, HEIGHT) for name in names)
-        content = cut(content, HEIGHT, WIDTH)
+        content = cover_image(content, HEIGHT, WIDTH)
         loss = nst.StyleTransferLoss(net, content, style, alpha=ALPHA)
         result = nst.optimize(loss, content, steps=args.steps)
         small = ((HEIGHT - GAP) // 2, (WIDTH - GAP) // 2)
-        sources = row([cut(content, *small), cut(style, *small)])
+        sources = row([cover_image(content, *small), cover_image(style, *small)])
         columns.append(column([result.image, sources]))
         print(*names, f"{result.history[-1]['seconds']:.0f} s")
     print("wrote", nst.save_image(row(columns), args.output))

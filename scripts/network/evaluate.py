@@ -1,7 +1,7 @@
 """Judge networks by the pictures they make: one table, and a contact sheet for each.
 
-    python scripts/evaluate_network.py bundled --teacher blocks1-3.safetensors --photos PHOTOS.zip
-    python scripts/evaluate_network.py bundled random my.safetensors --teacher vgg19
+    python -m scripts.network.evaluate bundled --teacher blocks1-3.safetensors --photos PHOTOS.zip
+    python -m scripts.network.evaluate bundled random my.safetensors --teacher vgg19
 
 A network that comes with the package is good if its pictures are, and that is not for the network
 itself to say: a real VGG, the teacher, compares their Gram matrices with the style picture's. The
@@ -24,7 +24,6 @@ import argparse
 import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,16 +33,14 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from train_bundled_network import clean_batch, read_photos, split_photos
-
 import nst_helpers as nst
+from nst_helpers.losses import RATIOS
+from scripts.network.photographs import plain_batch, read_photographs, split_photographs
 
 JUDGED = ("relu1_1", "relu2_1", "relu3_1")
 RECONSTRUCTED = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
-RATIOS = (1e-4, 1e-3, 1e-2, 1e-1)
 Part = tuple[dict[str, float], dict[str, torch.Tensor]]  # numbers and pictures, by name
+Results = dict[str, dict[str, float]]  # numbers by network and name
 
 
 class Judge:
@@ -55,8 +52,8 @@ class Judge:
 
     def gram_errors(self, image: torch.Tensor, style: torch.Tensor) -> list[float]:
         with torch.no_grad():
-            found, wanted = self.net(image, JUDGED), self.net(style, JUDGED)
-        grams = [(nst.gram_matrix(found[n]), nst.gram_matrix(wanted[n])) for n in JUDGED]
+            maps = [self.net(each, JUDGED) for each in (image, style)]
+        grams = [[nst.gram_matrix(each[n]) for each in maps] for n in JUDGED]
         return [((g - a).square().sum() / a.square().sum()).item() for g, a in grams]
 
 
@@ -96,11 +93,13 @@ def predictions(
     return numbers
 
 
-def textures(net: nst.Features, judge: Judge, args: argparse.Namespace, run: Callable) -> Part:
+def textures(
+    net: nst.Features, judge: Judge, args: argparse.Namespace, run: Callable[..., torch.Tensor]
+) -> Part:
     numbers, pictures = {}, {}
     for name in args.textures:
         style = nst.load_image(name, args.size)
-        loss = nst.StyleTransferLoss(net, style=style, style_layers=own_layers(net))
+        loss = nst.StyleTransferLoss(net, style=style, style_layers=style_layers_of(net))
         image = run(loss, nst.noise_like(style, args.seed))
         for layer, error in zip(JUDGED, judge.gram_errors(image, style), strict=True):
             numbers[f"texture {name} {layer}"] = error
@@ -109,7 +108,9 @@ def textures(net: nst.Features, judge: Judge, args: argparse.Namespace, run: Cal
     return numbers, pictures
 
 
-def transfers(net: nst.Features, judge: Judge, args: argparse.Namespace, run: Callable) -> Part:
+def transfers(
+    net: nst.Features, judge: Judge, args: argparse.Namespace, run: Callable[..., torch.Tensor]
+) -> Part:
     numbers, pictures = {}, {}
     for pair in args.transfers:
         content, style = (nst.load_image(name, args.size) for name in pair.split("+"))
@@ -134,7 +135,9 @@ def reconstructions(
     return numbers, pictures
 
 
-def sweep(net: nst.Features, judge: Judge, args: argparse.Namespace, run: Callable) -> Part:
+def sweep(
+    net: nst.Features, judge: Judge, args: argparse.Namespace, run: Callable[..., torch.Tensor]
+) -> Part:
     content, style = (nst.load_image(name, args.size) for name in args.sweep.split("+"))
     numbers, pictures = {}, {}
     for ratio in RATIOS:
@@ -145,7 +148,7 @@ def sweep(net: nst.Features, judge: Judge, args: argparse.Namespace, run: Callab
     return numbers, pictures
 
 
-def speed(nets: dict[str, nst.Features], size: int, rounds: int = 7) -> dict[str, dict]:
+def speed(nets: dict[str, nst.Features], size: int, rounds: int = 7) -> Results:
     """Time one evaluation of each network and of VGG-19, in turns; random weights cost the same."""
     vgg = nst.load_network("random", normalise=False)
     losses, seconds = [], []
@@ -156,21 +159,21 @@ def speed(nets: dict[str, nst.Features], size: int, rounds: int = 7) -> dict[str
         seconds.append([evaluation_seconds(*pair) for pair in losses])
     median = [statistics.median(s) for s in zip(*seconds[1:], strict=True)]  # the first warms up
     return {
-        name: {"seconds per evaluation": own, "evaluations to one of VGG-19": median[0] / own}
-        for name, own in zip(nets, median[1:], strict=True)
+        name: {"seconds per evaluation": each, "evaluations to one of VGG-19": median[0] / each}
+        for name, each in zip(nets, median[1:], strict=True)
     }
 
 
 def evaluation_seconds(loss: nst.StyleTransferLoss, image: torch.Tensor) -> float:
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     torch.autograd.grad(loss(image).total.sum(), image)[0].sum().item()  # .item() waits for a GPU
-    return time.perf_counter() - began
+    return time.perf_counter() - started_at
 
 
 def linear_map(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weight (N, K) and bias (K,) that predict ``y`` (M, K) from ``x`` (M, N) best."""
-    some = torch.arange(0, len(x), max(1, len(x) // 20_000), device=x.device)
-    x, y = x[some], y[some]
+    sampled = torch.arange(0, len(x), max(1, len(x) // 20_000), device=x.device)
+    x, y = x[sampled], y[sampled]
     centred = x - x.mean(0)
     covariance = centred.mT @ centred
     ridge = 1e-4 * covariance.diagonal().mean() * torch.eye(x.shape[1], device=x.device)
@@ -178,7 +181,7 @@ def linear_map(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return weight, y.mean(0) - x.mean(0) @ weight
 
 
-def own_layers(net: nst.Features) -> list[str]:
+def style_layers_of(net: nst.Features) -> list[str]:
     """Return the style layers as far as the network reaches; some files end at block 3."""
     return [name for name in nst.STYLE_LAYERS if name in net.layers]
 
@@ -189,7 +192,7 @@ def transfer_loss(
     deepest = [name for name in net.layers if name.startswith("relu")][-1]
     layer = nst.CONTENT_LAYERS if nst.CONTENT_LAYERS[0] in net.layers else deepest
     return nst.StyleTransferLoss(
-        net, content, style, alpha=ratio, content_layers=layer, style_layers=own_layers(net)
+        net, content, style, alpha=ratio, content_layers=layer, style_layers=style_layers_of(net)
     )
 
 
@@ -214,8 +217,8 @@ def evaluate(
             return nst.optimize(loss, start, callback=lambda p: bar.update(), **options).image
 
         for part in args.parts:
-            more, pictures = PARTS[part](net, judge, args, run)
-            numbers |= more
+            measured, pictures = PARTS[part](net, judge, args, run)
+            numbers |= measured
             rows.append(pictures)
     return numbers, rows
 
@@ -240,7 +243,7 @@ def contact_sheet(title: str, rows: list[dict[str, torch.Tensor]]) -> Image.Imag
     return sheet
 
 
-def table(results: dict[str, dict[str, float]]) -> str:
+def table(results: Results) -> str:
     """Return the numbers as a Markdown table, one column for each network."""
     rows = list(dict.fromkeys(row for numbers in results.values() for row in numbers))
     lines = [f"| | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|"]
@@ -250,7 +253,7 @@ def table(results: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def check(args: argparse.Namespace) -> None:
+def validate(args: argparse.Namespace) -> None:
     """Raise ValueError or FileNotFoundError for what would fail only after minutes of work."""
     if args.steps < 1:
         raise ValueError(f"--steps must be 1 or more; got {args.steps}")
@@ -263,7 +266,7 @@ def check(args: argparse.Namespace) -> None:
         nst.load_image(name, args.size)
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -280,11 +283,16 @@ def main() -> None:
     add("--content", default="chelsea", help="photograph to reconstruct")
     add("--sweep", default="chelsea+night_sky")
     add("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="which pictures to make")
-    add("--range-weight", type=float, default=3.0, help="as for nst_helpers.optimize; 0 lets go")
+    add("--range-weight", type=float, default=3.0, help="as for nst_helpers.optimize")
     add("--seed", type=int, default=0)
+    return parser
+
+
+def main() -> None:
+    parser = make_parser()
     args = parser.parse_args()
     try:  # before the work, not after
-        check(args)
+        validate(args)
         judge = Judge(args.teacher)
         names = args.networks if args.no_yardstick else [*args.networks, args.teacher]
         nets = {Path(name).stem: nst.load_network(name) for name in dict.fromkeys(names)}
@@ -294,17 +302,19 @@ def main() -> None:
         parser.error(str(error))
     args.output.mkdir(parents=True, exist_ok=True)
     if args.photos:
-        held_out, photos = split_photos(read_photos(args.photos), random.Random(args.seed))
+        held_out, photos = split_photographs(
+            read_photographs(args.photos), random.Random(args.seed)
+        )
         rng = random.Random(1)
-        crops = clean_batch(rng, photos, 96, 80), clean_batch(rng, held_out, 64, 80)
+        crops = plain_batch(rng, photos, 96, 80), plain_batch(rng, held_out, 64, 80)
         args.crops = [c.to(judge.net.device) for c in crops]
     results = speed(nets, args.size)
     for name, net in nets.items():
         numbers, rows = evaluate(name, net, judge, args)
         results[name] = numbers | results[name]
         if rows:
-            what = f"{name}: {args.size} px, {args.steps} evaluations each"
-            contact_sheet(what, rows).save(args.output / f"{name}.png")
+            title = f"{name}: {args.size} px, {args.steps} evaluations each"
+            contact_sheet(title, rows).save(args.output / f"{name}.png")
         (args.output / "evaluation.json").write_text(json.dumps(results, indent=1))
     print(table(results))
     print(f"\ncontact sheets: {args.output}")

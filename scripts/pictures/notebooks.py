@@ -1,6 +1,6 @@
-"""Make images/notebook_*.webp, the pictures of README's table, from what the notebooks show.
+"""Make docs/notebook_*.webp, the pictures of README's table, from what the notebooks show.
 
-python scripts/draw_notebooks.py
+python -m scripts.pictures.notebooks
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
+ROOT = Path(__file__).parents[2]
 # Which of a notebook's figures, counted from 0; -1 is the last one.
 FIGURES = {
     "00_start_here": 5,
@@ -28,28 +29,29 @@ SIZE = (360, 220)  # at most
 def figures(notebook: Path) -> list[Image.Image]:
     """Return the figures stored in a notebook, in order."""
     cells = nbformat.read(notebook, as_version=4).cells
-    data = (o.get("data", {}) for cell in cells for o in cell.get("outputs", ()))
-    files = [each["image/jpeg"] for each in data if "image/jpeg" in each]
-    return [Image.open(io.BytesIO(base64.b64decode(file))).convert("RGB") for file in files]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", ())]
+    files = [base64.b64decode(data["image/jpeg"]) for data in outputs if "image/jpeg" in data]
+    return [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
 
 
 def chosen_figure(notebook: Path, size: tuple[int, int] = SIZE) -> Image.Image | None:
     """Return the figure that stands for a notebook, if it has any, within a size."""
-    found = figures(notebook)
-    if not found:
+    pictures = figures(notebook)
+    if not pictures:
         return None
-    picture = found[FIGURES.get(notebook.stem, -1)]
+    picture = pictures[FIGURES.get(notebook.stem, -1)]
     picture.thumbnail(size, Image.Resampling.LANCZOS)
     return picture
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    root = Path(__file__).parents[1]
-    parser.add_argument("--output", type=Path, default=root / "images")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs")
     args = parser.parse_args()
     for name in FIGURES:
-        picture = chosen_figure(root / "notebooks" / f"{name}.ipynb")
+        picture = chosen_figure(ROOT / "notebooks" / f"{name}.ipynb")
+        if picture is None:
+            raise SystemExit(f"{name} stores no figures: make notebooks")
         path = args.output / f"notebook_{name[:2]}.webp"
         picture.save(path, quality=80, method=6)
         print("wrote", path.name, f"{path.stat().st_size / 1000:.0f} kB")

@@ -1,0 +1,1 @@
+"""What made, measures and runs what is shipped: ``python -m scripts.NAME``, from the clone."""

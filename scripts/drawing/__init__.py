@@ -1,1 +1,0 @@
-"""Procedural painters of the style pictures."""

@@ -1,0 +1,1 @@
+"""Measurements: of the engine (``benchmark``) and of the explorer (``soak``)."""

@@ -1,0 +1,1 @@
+"""The bundled network: how it was trained (``train``), and how it is judged (``evaluate``)."""

@@ -1,0 +1,1 @@
+"""README's artwork, docs/: made from what the package makes."""
