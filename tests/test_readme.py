@@ -1,4 +1,4 @@
-"""README's commands and code must do what they say."""
+"""README's commands and code do what they say; so do the papers beside it."""
 
 import ast
 import inspect
@@ -20,7 +20,7 @@ LINES = [line.split("#")[0].strip() for _, text in BLOCKS for line in text.split
 COMMANDS = [line for line in LINES if line.startswith("python -m nst_helpers")]
 
 
-def test_there_is_something_to_test():
+def test_readme_has_commands_and_python():
     assert len(COMMANDS) >= 4
     assert any(language == "python" for language, _ in BLOCKS)
 
@@ -29,8 +29,8 @@ def test_there_is_something_to_test():
 def test_command_writes_its_output(command, tmp_path):
     words = [sys.executable, *shlex.split(command)[1:]]
     words += ["--size", "48", "--steps", "2", "--network", "bundled", "--quiet"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     assert (tmp_path / words[words.index("-o") + 1]).stat().st_size > 1000
 
 
@@ -50,14 +50,33 @@ def test_make_has_the_targets_that_readme_names():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_links_to_files_lead_somewhere():
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("paper", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_to_files_lead_somewhere(paper):
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / paper).read_text(encoding="utf-8")):
         if not link.startswith("http"):
             assert (ROOT / link).exists(), link
 
 
 def test_ci_runs_what_readme_says():
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-2:] == ["make lint", "make test"]
+
+
+def test_what_is_where_names_the_whole_package():
+    rows = table("What is where")
+    assert len(rows) <= 10
+    core = ["images.py", "network/features.py", "losses.py", "optimization.py"]
+    assert [row[0].strip("`") for row in rows[:4]] == core
+    named = {name.split("/")[0] for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
+    present = {p.name for p in (ROOT / "nst_helpers").iterdir() if p.suffix == ".py" or p.is_dir()}
+    unnamed = {"__init__.py", "__pycache__", "_validate.py", "download.py"}
+    assert named == present - unnamed
+
+
+def test_changelog_and_citation_are_of_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## (\S+)$", changelog, re.MULTILINE)[1] == nst.__version__
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (\S+)$", citation, re.MULTILINE)[1] == nst.__version__
 
 
 def table(heading):
@@ -68,21 +87,20 @@ def table(heading):
 
 
 def test_the_fidelity_table_is_true_of_the_defaults():
-    rows = {what: (here, why) for what, _, here, why in table("Faithful to the paper?")}
+    cells = [here for _, _, here, _ in table("Faithful to the paper?")]
     places = (nst.load_network, nst.StyleTransferLoss, nst.optimize, nst.noise_like)
     defaults = {
         name: parameter.default
         for place in places
         for name, parameter in inspect.signature(place).parameters.items()
     }
-    said = {
+    stated = {
         name: ast.literal_eval(value)
-        for here, _ in rows.values()
-        for name, value in re.findall(r"`(\w+)=([^`]+)`", here)
+        for cell in cells
+        for name, value in re.findall(r"`(\w+)=([^`]+)`", cell)
     }
-    told = {"pooling", "convention", "optimizer", "coarse_first", "std", "range_weight"}
-    assert set(said) == told
-    assert said == {name: defaults[name] for name in told}
+    names = {"pooling", "convention", "optimizer", "precondition", "std", "range_weight"}
+    assert stated == {name: defaults[name] for name in names}
 
 
 def test_the_fidelity_table_names_the_layers():

@@ -1,6 +1,5 @@
 """What is shipped can be made again with scripts/."""
 
-import importlib
 import json
 import os
 import re
@@ -8,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import safetensors.torch
@@ -15,39 +15,36 @@ import torch
 from PIL import Image
 
 import nst_helpers as nst
+from scripts.network import evaluate
+from scripts.paintings import PAINTERS
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ROOT / "scripts"
 
 
-def run(script, *arguments, **environment):
-    words = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
-    env = {**os.environ, **environment}
-    return subprocess.run(words, capture_output=True, text=True, env=env, timeout=300)
+def run(script, *arguments, codes=(0,)):
+    """Run a script from the clone; check its exit code and return the process."""
+    process = subprocess.run(
+        [sys.executable, "-m", f"scripts.{script}", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert process.returncode in codes, process.stderr
+    return process
 
 
-def import_script(name):
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(SCRIPTS))
+def test_every_painting_and_colour_texture_has_a_painter():
+    photographs = {"astronaut", "brick", "chelsea", "coffee", "grass", "gravel"}
+    assert set(PAINTERS) == set(nst.sample_images()) - photographs
 
 
-@pytest.fixture(scope="module")
-def painters():
-    return import_script("draw_images").PAINTERS
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["bojagi", "ink_wash", "knit", "leaves", "mosaic", "night_sky", "pebbles", "stained_glass"]
-    + ["wave"],
-)
-def test_painter_is_deterministic_and_seeds_differ(painters, name):
+@pytest.mark.parametrize("name", PAINTERS)
+def test_painter_is_deterministic_and_seeds_differ(name):
     state = np.random.get_state()[1].copy()
     first, again, other = (
-        np.asarray(painters[name](seed=seed, size=(176, 160)), dtype=int) for seed in (1, 1, 2)
+        np.asarray(PAINTERS[name](seed=seed, size=(176, 160)), dtype=int) for seed in (1, 1, 2)
     )
     assert first.shape == (160, 176, 3)
     assert (first == again).all()
@@ -57,8 +54,7 @@ def test_painter_is_deterministic_and_seeds_differ(painters, name):
 
 
 def test_shipped_painting_is_what_the_script_paints(tmp_path):
-    done = run("draw_images.py", "wave", "--folder", tmp_path)
-    assert done.returncode == 0, done.stderr
+    run("paintings", "wave", "--folder", tmp_path)
     painted, shipped = (
         np.asarray(Image.open(folder / "wave.jpg"), dtype=float)
         for folder in (tmp_path, ROOT / "images")
@@ -68,10 +64,9 @@ def test_shipped_painting_is_what_the_script_paints(tmp_path):
 
 
 def test_unknown_painting_is_refused():
-    done = run("draw_images.py", "guernica")
-    assert done.returncode == 2
-    assert "guernica" in done.stderr
-    assert "night_sky" in done.stderr
+    message = run("paintings", "guernica", codes=[2]).stderr
+    assert "guernica" in message
+    assert "night_sky" in message
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +95,7 @@ def test_training_makes_a_network_that_loads_and_resumes(photos, teacher, tmp_pa
     options = ["--photos", photos, "--teacher", teacher, "--output", output, "--crop", 32]
     options += ["--batch", 4, "--groups", 2, "--widths", 4, 6, 8, 8, 8, "--minutes"]
     for more in ([0.1], [0.15, "--resume"]):
-        done = run("train_bundled_network.py", *options, *more, OMP_NUM_THREADS="1")
-        assert done.returncode == 0, done.stderr
+        run("network.train", *options, *more)
     net = nst.load_network(output)
     maps = net(torch.rand(1, 3, 32, 32), ["relu5_1"])["relu5_1"]
     assert maps.shape[1] == 8
@@ -109,21 +103,14 @@ def test_training_makes_a_network_that_loads_and_resumes(photos, teacher, tmp_pa
 
 
 def test_training_says_what_is_wrong_with_its_photographs(tmp_path):
-    done = run("train_bundled_network.py", "--photos", tmp_path, "--teacher", "vgg19")
-    assert done.returncode != 0
-    assert "0 pictures" in done.stderr
-
-
-@pytest.fixture(scope="module")
-def evaluation():
-    return import_script("evaluate_network")
+    message = run("network.train", "--photos", tmp_path, "--teacher", "vgg19", codes=[1]).stderr
+    assert "0 pictures" in message
 
 
 def test_evaluation_prints_a_table_and_draws_contact_sheets(photos, teacher, tmp_path):
     options = ["--teacher", teacher, "--photos", photos, "--size", 32, "--steps", 2]
     options += ["--textures", "brick", "--transfers", "coffee+wave", "--output", tmp_path]
-    done = run("evaluate_network.py", "bundled", *options, OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
+    table = run("network.evaluate", "bundled", *options).stdout
     results = json.loads((tmp_path / "evaluation.json").read_text())
     assert list(results) == ["bundled", "teacher"]  # the yardstick
     small, real = results["bundled"], results["teacher"]
@@ -131,7 +118,7 @@ def test_evaluation_prints_a_table_and_draws_contact_sheets(photos, teacher, tmp
     assert 0.01 < small["prediction relu1_2"] < 1
     for row in ("texture brick relu2_1", "transfer coffee+wave relu1_1", "sweep 0.1 likeness"):
         assert row in small
-        assert f"| {row} | {small[row]:.2g} | {real[row]:.2g} |" in done.stdout
+        assert f"| {row} | {small[row]:.2g} | {real[row]:.2g} |" in table
     assert "likeness relu5_2" in small
     assert "likeness relu5_2" not in real  # it has no such layer
     for name in results:
@@ -150,21 +137,20 @@ def test_evaluation_prints_a_table_and_draws_contact_sheets(photos, teacher, tmp
     ],
 )
 def test_evaluation_refuses_before_the_work(teacher, tmp_path, options, named):
-    done = run("evaluate_network.py", "--teacher", teacher, "--output", tmp_path, *options)
-    assert done.returncode == 2
-    assert named in done.stderr.splitlines()[-1]
+    arguments = ["--teacher", teacher, "--output", tmp_path, *options]
+    assert named in run("network.evaluate", *arguments, codes=[2]).stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
 
 
-def test_evaluation_measures_what_it_says(evaluation, teacher):
+def test_evaluation_measures_what_it_says(teacher):
     noise = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     # White noise has equal power everywhere; the square is 1 wide, the circle's radius is 1/4.
-    assert evaluation.fine_grain(noise) == pytest.approx(1 - np.pi / 16, abs=0.02)
+    assert evaluate.fine_grain(noise) == pytest.approx(1 - np.pi / 16, abs=0.02)
     smooth = torch.linspace(0, 2 * np.pi, 128).sin().expand(1, 3, 128, 128)
-    assert evaluation.fine_grain(smooth) < 1e-3
-    assert evaluation.likeness(smooth, smooth) == pytest.approx(1)
-    assert evaluation.likeness(smooth, 1 - smooth) == pytest.approx(-1)
-    judge = evaluation.Judge(str(teacher))
+    assert evaluate.fine_grain(smooth) < 1e-3
+    assert evaluate.likeness(smooth, smooth) == pytest.approx(1)
+    assert evaluate.likeness(smooth, 1 - smooth) == pytest.approx(-1)
+    judge = evaluate.Judge(str(teacher))
     assert judge.gram_errors(smooth, smooth) == [0, 0, 0]
     # ||G - A||^2 / ||A||^2 by a loop over filters and positions.
     maps = [judge.net(i, ["relu2_1"])["relu2_1"][0].flatten(1).numpy() for i in (noise, smooth)]
@@ -176,53 +162,46 @@ def test_evaluation_measures_what_it_says(evaluation, teacher):
     assert judge.gram_errors(noise, smooth)[1] == pytest.approx(expected, rel=1e-3)
 
 
-def test_run_notebook_names_a_missing_notebook():
-    done = run("run_notebook.py", "nowhere.ipynb")
-    assert done.returncode == 2
-    assert "nowhere.ipynb" in done.stderr
+def write_notebook(path, *cells):
+    """A notebook of Markdown (what begins with #) and code."""
+    notebook = nbformat.v4.new_notebook()
+    for source in cells:
+        kind = "markdown" if source.startswith("#") else "code"
+        notebook.cells.append(getattr(nbformat.v4, f"new_{kind}_cell")(source))
+    nbformat.write(notebook, path)
+    return path
 
 
-def test_run_notebook_notices_an_unusable_output_folder_before_the_work(tmp_path):
+def test_run_notebooks_names_a_missing_notebook():
+    assert "nowhere.ipynb" in run("run_notebooks", "nowhere.ipynb", codes=[2]).stderr
+
+
+def test_run_notebooks_notices_an_unusable_output_folder_before_the_work(tmp_path):
+    notebook = write_notebook(tmp_path / "slow.ipynb", "import time; time.sleep(1000)")
     (tmp_path / "file").write_text("in the way")
-    done = run(
-        "run_notebook.py",
-        ROOT / "notebooks" / "04_style_transfer.ipynb",
-        "--output",
-        tmp_path / "file",
-    )
-    assert done.returncode == 1
-    assert "cannot write" in done.stderr
-    assert "cell" not in done.stdout
+    message = run("run_notebooks", notebook, "--output", tmp_path / "file", codes=[1]).stderr
+    assert "cannot write" in message
 
 
-def test_run_notebook_keeps_the_pages_of_a_failing_notebook(tmp_path):
-    import nbformat
-
-    pages = nbformat.v4.new_notebook()
-    pages.cells = [nbformat.v4.new_code_cell(s) for s in ("print('fine')", "1 / 0")]
-    nbformat.write(pages, tmp_path / "broken.ipynb")
-    done = run("run_notebook.py", tmp_path / "broken.ipynb", "--output", tmp_path / "out")
-    assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr
+def test_run_notebooks_keeps_the_page_of_a_failing_notebook(tmp_path):
+    notebook = write_notebook(tmp_path / "broken.ipynb", "# Broken", "print('fine')", "1 / 0")
+    message = run("run_notebooks", notebook, "--output", tmp_path / "out", codes=[1]).stderr
+    assert "ZeroDivisionError" in message
     assert "fine" in (tmp_path / "out" / "broken.html").read_text(encoding="utf-8")
 
 
-def test_run_notebook_runs_several_lists_them_and_keeps_outputs_only_if_asked(tmp_path):
-    import nbformat
-
-    for name in ("00_first", "01_second"):
-        pages = nbformat.v4.new_notebook()
-        pages.cells = [
-            nbformat.v4.new_markdown_cell(
-                f"# About {name} & more\n\n**The question:** what is *this*?\n\n"
-                "[Next](01_second.ipynb) $w_l^2$\n\n$$L = \\frac{1}{N}$$"
-            ),
-            nbformat.v4.new_code_cell("print('fine')  # $5 and $6"),
-        ]
-        nbformat.write(pages, tmp_path / f"{name}.ipynb")
-    notebooks, out = sorted(tmp_path.glob("*.ipynb")), tmp_path / "out"
-    before = notebooks[0].read_text(encoding="utf-8")
-    assert run("run_notebook.py", *notebooks, "--output", out).returncode == 0
+def test_run_notebooks_runs_several_lists_them_and_keeps_outputs_only_if_asked(tmp_path):
+    notebooks = [
+        write_notebook(
+            tmp_path / f"{name}.ipynb",
+            f"# About {name} & more\n\n**The question:** what is *this*?\n\n"
+            "[Next](01_second.ipynb) $w_l^2$\n\n$$L = \\frac{1}{N}$$",
+            "print('fine')  # $5 and $6",
+        )
+        for name in ("00_first", "01_second")
+    ]
+    out, before = tmp_path / "out", notebooks[0].read_text(encoding="utf-8")
+    run("run_notebooks", *notebooks, "--output", out)
     assert notebooks[0].read_text(encoding="utf-8") == before
     index = (out / "index.html").read_text(encoding="utf-8")
     assert '<a href="01_second.html">' in index
@@ -235,7 +214,7 @@ def test_run_notebook_runs_several_lists_them_and_keeps_outputs_only_if_asked(tm
     assert "<msubsup>" in page
     assert "<mfrac>" in page
     assert "$w_l^2$" in (out / "00_first.ipynb").read_text(encoding="utf-8")
-    assert run("run_notebook.py", *notebooks, "--inplace", "--output", out).returncode == 0
+    run("run_notebooks", *notebooks, "--inplace", "--output", out)
     for notebook in notebooks:
         cell = nbformat.read(notebook, as_version=4).cells[1]
         assert cell.outputs[0].text == "fine\n"
@@ -243,32 +222,23 @@ def test_run_notebook_runs_several_lists_them_and_keeps_outputs_only_if_asked(tm
         assert not cell.metadata
 
 
-def test_a_widget_leaves_its_text_and_no_dead_view(tmp_path):
-    import nbformat
-
-    pages = nbformat.v4.new_notebook()
-    source = "import ipywidgets; ipywidgets.IntSlider(3)"
-    pages.cells = [
-        nbformat.v4.new_markdown_cell("# Widgets\n\n**The question:** what *is* left?"),
-        nbformat.v4.new_code_cell(source),
-    ]
-    notebook, out = tmp_path / "widgets.ipynb", tmp_path / "out"
-    nbformat.write(pages, notebook)
-    done = run("run_notebook.py", notebook, "--inplace", "--output", out)
-    assert done.returncode == 0, done.stderr
-    for path in (notebook, out / notebook.name):
-        kept = nbformat.read(path, as_version=4)
-        assert set(kept.cells[1].outputs[0].data) == {"text/plain"}
-        assert "widgets" not in kept.metadata
-    assert "what <em>is</em> left?" in (out / "index.html").read_text(encoding="utf-8")
+def test_a_stored_widget_is_its_text_without_a_view(tmp_path):
+    notebook = write_notebook(
+        tmp_path / "widgets.ipynb", "# Widgets", "import ipywidgets; ipywidgets.IntSlider(3)"
+    )
+    run("run_notebooks", notebook, "--inplace", "--output", tmp_path / "out")
+    for path in (notebook, tmp_path / "out" / notebook.name):
+        stored = nbformat.read(path, as_version=4)
+        assert set(stored.cells[1].outputs[0].data) == {"text/plain"}
+        assert "widgets" not in stored.metadata
 
 
 def test_soak_measures_in_a_real_kernel():
-    done = run("soak.py", "--minutes", 0.05, "--size", 48, "--no-browser")
-    assert done.returncode in (0, 1), done.stderr  # a few seconds do not tell what grows
-    table = dict(re.findall(r"^  (\w+) .*?([\d.]+)$", done.stdout, re.MULTILINE))
+    options = ["--minutes", 0.05, "--size", 48, "--no-browser"]
+    printed = run("soak", *options, codes=[0, 1]).stdout  # a few seconds do not tell what grows
+    table = dict(re.findall(r"^  (\w+) .*?([\d.]+)$", printed, re.MULTILINE))
     assert 0 < float(table["Start"]) < 60
     assert float(table["pictures"]) > 0
     assert float(table["threads"]) >= 2
-    assert re.search(r"soak: 0.05 minutes, \d+ moves, [1-9]\d* steps", done.stdout)
-    assert "last message: none" in done.stdout
+    assert re.search(r"soak: 0.05 minutes, \d+ moves, [1-9]\d* steps", printed)
+    assert "last message: none" in printed
