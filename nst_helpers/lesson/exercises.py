@@ -3,6 +3,10 @@
 A check calls the function that you wrote on tensors so small that loops over single numbers can
 compute what is expected. It returns one line for people, which starts with "Right", "Not yet" or
 "Not tried yet", and never raises. Common mistakes have a hint of their own.
+
+References
+----------
+.. [1] Gatys, Ecker & Bethge 2016, "Image style transfer using convolutional neural networks"
 """
 
 from __future__ import annotations
@@ -29,18 +33,13 @@ __all__ = [
 
 
 def check_im_convert(function: Callable[[Tensor], Tensor]) -> str:
-    """Say whether ``function`` undoes the normalisation, and clips.
+    """Return in one line whether ``function`` undoes the normalisation, and clips.
 
     Parameters
     ----------
     function : callable
         Normalised image (1, 3, H, W) to image (1, 3, H, W) in [0, 1]: times ImageNet's standard
         deviation, plus its mean, then clipped.
-
-    Returns
-    -------
-    str
-        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
     values = 3 * _random(1, 3, 2, 4)
     expected = torch.empty_like(values)
@@ -61,17 +60,12 @@ def check_im_convert(function: Callable[[Tensor], Tensor]) -> str:
 
 
 def check_content_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """Say whether ``function`` is the content loss, one number for each image.
+    """Return in one line whether ``function`` is the content loss, one number for each image.
 
     Parameters
     ----------
     function : callable
         Feature maps F and P, (B, N, H, W) each, to the mean of (F - P)^2 of each image, (B,).
-
-    Returns
-    -------
-    str
-        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
     features, target = _random(2, 3, 2, 4, seed=1), _random(2, 3, 2, 4, seed=2)
     expected = _mean_square(features, target)
@@ -93,17 +87,12 @@ def check_content_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 
 def check_gram_matrix(function: Callable[[Tensor], Tensor]) -> str:
-    """Say whether ``function`` is the Gram matrix per position, one for each image.
+    """Return in one line whether ``function`` is the Gram matrix per position, one for each image.
 
     Parameters
     ----------
     function : callable
         Feature maps (B, N, H, W) to (B, N, N): G_ij = sum_k F_ik F_jk / M, with M = H W.
-
-    Returns
-    -------
-    str
-        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
     features = _random(2, 3, 2, 4, seed=3)
     unrolled = features.flatten(2)
@@ -136,18 +125,13 @@ def check_gram_matrix(function: Callable[[Tensor], Tensor]) -> str:
 
 
 def check_keep_colours(function: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """Say whether ``function`` gives the content image the luminance of the result.
+    """Return in one line whether ``function`` gives the content image the luminance of the result.
 
     Parameters
     ----------
     function : callable
         Result and content image, (B, 3, H, W) each, to the image (B, 3, H, W) whose luminance
         0.299 R + 0.587 G + 0.114 B is the result's and whose colour differences are the content's.
-
-    Returns
-    -------
-    str
-        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
     result, content = _random(2, 3, 2, 4, seed=6), _random(2, 3, 2, 4, seed=7)
     shares = (0.299, 0.587, 0.114)
@@ -177,18 +161,13 @@ def check_keep_colours(function: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 
 def check_ratio_from_paper(function: Callable[[Tensor, int, int], Tensor]) -> str:
-    """Say whether ``function`` converts alpha/beta from the paper's convention to the normalised.
+    """Return in one line whether ``function`` converts alpha/beta from the paper's convention.
 
     Parameters
     ----------
     function : callable
         Ratios alpha/beta (B,) in the paper's convention, the content layer's number of filters N
         and of positions M, to the ratios (B,) that ask for the same image with means.
-
-    Returns
-    -------
-    str
-        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
     ratios, filters, positions = torch.tensor([1e-3, 0.5]), 3, 8
     ones = torch.ones(filters * positions).tolist()  # squared errors of features all wrong by 1
@@ -214,18 +193,13 @@ def check_ratio_from_paper(function: Callable[[Tensor, int, int], Tensor]) -> st
 
 
 def check_style_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """Say whether ``function`` is one layer's style loss, one number for each image.
+    """Return in one line whether ``function`` is one layer's style loss, one number for each image.
 
     Parameters
     ----------
     function : callable
         Feature maps of the image (B, N, H, W) and of the style image (B, N, H', W'), of any size,
         to the mean of (G - A)^2 of each image, (B,).
-
-    Returns
-    -------
-    str
-        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
     features, target = _random(2, 3, 2, 4, seed=4), _random(2, 3, 3, 5, seed=5)
     expected = _mean_square(_gram(features), _gram(target))
@@ -249,17 +223,12 @@ def check_style_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 
 def check_total_loss(function: Callable[[Tensor, Tensor, float, float], Tensor]) -> str:
-    """Say whether ``function`` is alpha content + beta style (Gatys et al. 2016, equation 7).
+    """Return in one line whether ``function`` is alpha content + beta style (equation 7 of [1]_).
 
     Parameters
     ----------
     function : callable
         Content loss (B,), style loss (B,), alpha and beta to the total (B,).
-
-    Returns
-    -------
-    str
-        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
     content, style = torch.tensor([2.0, 3.0]), torch.tensor([5.0, 7.0])
     alpha, beta = 0.25, 4.0
@@ -278,17 +247,12 @@ def check_total_loss(function: Callable[[Tensor, Tensor, float, float], Tensor])
 
 
 def check_weighted_style(function: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """Say whether ``function`` is the style loss of all layers (Gatys et al. 2016, equation 5).
+    """Return in one line whether ``function`` is the style loss of all layers (equation 5 of [1]_).
 
     Parameters
     ----------
     function : callable
         The layers' losses E (L, B) and weights w (L,) to the style loss (B,), sum_l w_l E_l.
-
-    Returns
-    -------
-    str
-        One line: "Right: ...", "Not yet: ..." or "Not tried yet: ...".
     """
     losses, weights = _random(3, 2).abs(), torch.tensor([0.5, 0.25, 2.0])
     expected = torch.zeros(2)

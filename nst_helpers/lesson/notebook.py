@@ -52,5 +52,5 @@ def figures_as_jpeg(quality: int = 85, dpi: int = 100) -> None:
     # Imported late, because importing it already makes matplotlib choose a backend.
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": quality})  # type: ignore[no-untyped-call]
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": quality})
     matplotlib.rcParams["figure.dpi"] = dpi
