@@ -1,25 +1,27 @@
 """Neural Style Transfer (Gatys, Ecker & Bethge, CVPR 2016), from white noise.
 
+A picture is optimised until a network sees in it what we asked for::
+
+    picture file --load_image--> image (B, 3, H, W), float32, sRGB in [0, 1]
+      --Features--> {"relu4_2": (B, C, H/8, W/8), ...}
+      --gram_matrix, losses--> LossTerms(total, content, style, tv)
+      --optimize--> Result(image, history, snapshots)
+      --plots, explorer--> a figure, a live view, sliders
+
 >>> import nst_helpers as nst
 >>> content, style = nst.load_image("chelsea", 256), nst.load_image("night_sky", 256)
 >>> loss = nst.StyleTransferLoss(nst.load_network("auto"), content=content, style=style)
 >>> result = nst.optimize(loss, nst.noise_like(content, seed=0), steps=300)
 >>> nst.save_image(result.image, "out.png")
+
+The core is read in this order: ``images``, ``network.features``, ``losses``, ``optimization``.
 """
 
-from nst_helpers.lesson.notebook import budget
-from nst_helpers.engine.devices import (
-    available_memory,
-    best_device,
-    best_precision,
-    check_memory,
-    describe_device,
-    record,
-)
-from nst_helpers.network.features import Features, load_network, normalise_activations
-from nst_helpers.lesson.paper_images import fetch_image
+# In the order of the data flow, not of the alphabet.
+# ruff: noqa: I001, RUF022
+
+# Picture file to image, and back.
 from nst_helpers.images import (
-    check_output,
     load_image,
     load_settings,
     noise_like,
@@ -27,10 +29,18 @@ from nst_helpers.images import (
     sample_images,
     save_animation,
     save_image,
-    to_image,
     to_pil,
 )
-from nst_helpers.explorer.background import LiveRun
+from nst_helpers.lesson.paper_images import fetch_image
+
+# Image to feature maps.
+from nst_helpers.engine.devices import best_device, describe_device
+from nst_helpers.network.features import Features
+from nst_helpers.network.load import load_network
+from nst_helpers.network.normalisation import normalise_activations
+from nst_helpers.network.weights import load_weights
+
+# Feature maps to numbers.
 from nst_helpers.losses import (
     CONTENT_LAYERS,
     STYLE_LAYERS,
@@ -41,68 +51,59 @@ from nst_helpers.losses import (
     style_loss,
     total_variation,
 )
-from nst_helpers.optimization import Progress, Result, estimate_memory, optimize
-from nst_helpers.engine.lbfgs import LBFGS
-from nst_helpers.plots import (
-    LiveView,
-    figure_to_image,
-    figures_as_jpeg,
-    plot_history,
-    plot_layers,
-    show_images,
-    show_matrix,
-)
+
+# Numbers to image.
+from nst_helpers.optimization import Loss, Progress, Result, estimate_memory, optimize
 from nst_helpers.sweeps import alpha_beta_sweep, sweep
-from nst_helpers.network.weights import layer_names, load_weights
+
+# The ways to look at it.
 from nst_helpers.explorer.explorer import StyleTransferExplorer
+from nst_helpers.lesson.notebook import budget, figures_as_jpeg
+from nst_helpers.plots import LiveView, plot_history, plot_layers, show_images, show_matrix
 
 __all__ = [
-    "CONTENT_LAYERS",
-    "LBFGS",
-    "STYLE_LAYERS",
-    "Features",
-    "LiveRun",
-    "LiveView",
-    "LossTerms",
-    "Progress",
-    "Result",
-    "StyleTransferExplorer",
-    "StyleTransferLoss",
-    "alpha_beta_sweep",
-    "available_memory",
-    "best_device",
-    "best_precision",
-    "budget",
-    "check_memory",
-    "check_output",
-    "content_loss",
-    "describe_device",
-    "estimate_memory",
-    "fetch_image",
-    "figure_to_image",
-    "figures_as_jpeg",
-    "gram_matrix",
-    "layer_names",
+    # Picture file to image, and back.
     "load_image",
-    "load_network",
     "load_settings",
-    "load_weights",
     "noise_like",
-    "normalise_activations",
-    "optimize",
-    "plot_history",
-    "plot_layers",
-    "record",
     "resize_image",
     "sample_images",
     "save_animation",
     "save_image",
+    "to_pil",
+    "fetch_image",
+    # Image to feature maps.
+    "Features",
+    "load_network",
+    "load_weights",
+    "normalise_activations",
+    "best_device",
+    "describe_device",
+    # Feature maps to numbers.
+    "CONTENT_LAYERS",
+    "STYLE_LAYERS",
+    "LossTerms",
+    "StyleTransferLoss",
+    "content_loss",
+    "gram_matrix",
+    "style_loss",
+    "total_variation",
+    # Numbers to image.
+    "Loss",
+    "Progress",
+    "Result",
+    "estimate_memory",
+    "optimize",
+    "alpha_beta_sweep",
+    "sweep",
+    # The ways to look at it.
+    "LiveView",
+    "StyleTransferExplorer",
+    "budget",
+    "figures_as_jpeg",
+    "plot_history",
+    "plot_layers",
     "show_images",
     "show_matrix",
-    "style_loss",
-    "sweep",
-    "to_image",
-    "to_pil",
-    "total_variation",
 ]
-__version__ = "0.3.0"
+__version__ = "0.4.0"

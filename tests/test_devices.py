@@ -6,7 +6,13 @@ import psutil
 import pytest
 import torch
 
-from nst_helpers import available_memory, best_device, best_precision, describe_device, record
+from nst_helpers.engine.devices import (
+    best_device,
+    best_precision,
+    capture_cuda_graph,
+    describe_device,
+)
+from nst_helpers.engine.memory import available_memory
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -92,22 +98,22 @@ def test_gpus_compute_in_bfloat16_from_ampere_on(monkeypatch, capability, expect
     assert best_precision("mps") == "float32"
 
 
-def test_a_step_is_recorded_on_cuda_only():
+def test_a_step_is_captured_on_cuda_only():
     def step():
         pass
 
-    assert record(step, "cpu") is step
+    assert capture_cuda_graph(step, "cpu") is step
 
 
 @GPU
-def test_a_recorded_step_computes_what_the_step_computes():
+def test_a_captured_step_computes_what_the_step_computes():
     numbers = torch.zeros(1, device="cuda")
 
     def step():
         numbers.add_(1)
 
     step()
-    again = record(step, "cuda")
+    again = capture_cuda_graph(step, "cuda")
     assert again is not step
     assert numbers.item() == 1
     again()

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from nst_helpers import LBFGS, StyleTransferLoss, noise_like
+from nst_helpers import StyleTransferLoss, noise_like
+from nst_helpers.engine.lbfgs import LBFGS
 
 
 def rosenbrock(x):
@@ -29,9 +30,9 @@ def value_and_gradient(function, x):
     return value.detach(), torch.autograd.grad(value.sum(), x)[0]
 
 
-def evaluations(function, start, goal, history=10, most=5000):
+def evaluations(function, start, goal, history_size=10, most=5000):
     """How many evaluations until the value is at most ``goal``."""
-    minimiser = LBFGS(torch.as_tensor(start)[None], first_step=0.01, history=history)
+    minimiser = LBFGS(torch.as_tensor(start)[None], first_step=0.01, history_size=history_size)
     for count in range(1, most + 1):
         minimiser.tell(*value_and_gradient(function, minimiser.point))
         if minimiser.lowest.item() <= goal:
@@ -107,7 +108,7 @@ def test_the_direction_is_that_of_the_two_loop_recursion():
     # Nocedal & Wright 2006, algorithm 7.4, with plain lists.
     function, minimiser = (
         quadratic(30, 8),
-        LBFGS(torch.ones(1, 8).double(), first_step=0.1, history=3),
+        LBFGS(torch.ones(1, 8).double(), first_step=0.1, history_size=3),
     )
     pairs, before = [], None
     for _ in range(9):
@@ -251,21 +252,21 @@ def test_the_start_is_left_alone():
     torch.testing.assert_close(minimiser.point, torch.full((1, 4), -0.5))
 
 
-@pytest.mark.parametrize("history", [0, -1, 2.5, True, None])
-def test_a_history_that_makes_no_sense_is_refused(history):
-    with pytest.raises(ValueError, match="history must be a whole number"):
-        LBFGS(torch.zeros(1, 4), first_step=0.01, history=history)
+@pytest.mark.parametrize("history_size", [0, -1, 2.5, True, None])
+def test_a_history_that_makes_no_sense_is_refused(history_size):
+    with pytest.raises(ValueError, match="history_size must be a whole number"):
+        LBFGS(torch.zeros(1, 4), first_step=0.01, history_size=history_size)
 
 
-@pytest.mark.parametrize("history", [1, 2, 30])
-def test_any_history_minimises(history):
-    assert evaluations(quadratic(20, 10), np.ones(10), 1e-8, history=history) < 200
+@pytest.mark.parametrize("history_size", [1, 2, 30])
+def test_any_history_minimises(history_size):
+    assert evaluations(quadratic(20, 10), np.ones(10), 1e-8, history_size=history_size) < 200
 
 
-def test_it_is_stuck_where_nothing_lowers_the_value():
+def test_it_is_stalled_where_nothing_lowers_the_value():
     minimiser = LBFGS(torch.zeros(1, 3), first_step=0.01)
     for _ in range(40):
         minimiser.tell((minimiser.point != 0).any(1) + 1.0, torch.ones(1, 3))
-        if minimiser.stuck.all():
+        if minimiser.stalled.all():
             return
-    pytest.fail("never stuck")
+    pytest.fail("never stalled")

@@ -11,7 +11,6 @@ from nst_helpers import (
     Features,
     StyleTransferLoss,
     content_loss,
-    devices,
     gram_matrix,
     noise_like,
     normalise_activations,
@@ -587,7 +586,7 @@ def needed_and_fitting(message):
 
 @pytest.mark.parametrize("kind", ["content", "style"])
 def test_a_picture_too_large_for_the_memory_is_refused_with_one_that_fits(monkeypatch, net, kind):
-    monkeypatch.setattr(devices, "available_memory", lambda device: 2**26)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 2**26)
     huge = torch.full((1, 3, 1, 1), 0.5).expand(1, 3, 4000, 6000)  # takes no memory itself
     with pytest.raises(ValueError) as caught:
         StyleTransferLoss(net, **{kind: huge})
@@ -603,7 +602,7 @@ def test_a_picture_too_large_for_the_memory_is_refused_with_one_that_fits(monkey
 
 def test_the_picture_itself_must_fit_too(monkeypatch, net, style):
     loss = StyleTransferLoss(net, style=style)
-    monkeypatch.setattr(devices, "available_memory", lambda device: 2**20)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 2**20)
     with pytest.raises(ValueError, match=r"640 x 480 .* would fit"):
         loss(make_picture(480, 640))
 

@@ -1,7 +1,10 @@
 """The loop on losses whose minimum is known, on the real loss, and when things go wrong."""
 
 import math
+import pickle
+import sys
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -9,18 +12,20 @@ import pytest
 import torch
 
 from helpers import make_picture
-from nst_helpers.engine import devices
 from nst_helpers import (
     Features,
+    Loss,
     LossTerms,
     Progress,
     Result,
     StyleTransferLoss,
     estimate_memory,
     noise_like,
+    optimization,
     optimize,
     resize_image,
 )
+from nst_helpers.engine import lbfgs, memory, minimizers, objective, run
 
 BOTH = pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 TERMS = {"total", "content", "style", "tv"}
@@ -41,6 +46,29 @@ class Quadratic:
         self.seen.append(image.detach().clone())
         total = (self.stretch * (image - self.target) ** 2).sum((1, 2, 3)) * self.scale
         return OnlyTotal(total)
+
+
+class Weighted(Loss, Quadratic):
+    """A quadratic with a weight that a callback may change."""
+
+    weight = 1.0
+
+    @property
+    def weights(self):
+        return (self.weight,)
+
+    def __call__(self, image):
+        return OnlyTotal(self.weight * Quadratic.__call__(self, image).total)
+
+
+class Resizable(Loss, Quadratic):
+    """A quadratic for images of any size."""
+
+    def resized(self, scale):
+        return Resizable(resize_image(self.target, scale))
+
+    def __call__(self, image):
+        return Quadratic.__call__(self, image)
 
 
 class NotFinite:
@@ -142,7 +170,7 @@ def test_every_evaluation_is_a_step_of_the_history(loss, content, optimizer):
     seconds = [entry["seconds"] for entry in result.history]
     assert seconds[0] > 0
     assert all(b > a for a, b in pairwise(seconds))
-    assert result.stopped == "done"
+    assert result.stopped == "steps"
 
 
 @BOTH
@@ -324,7 +352,7 @@ def test_a_callback_that_returns_false_ends_the_run(target, start, optimizer):
 @pytest.mark.parametrize("answer", [None, 0, "", True])
 def test_only_false_ends_the_run(target, start, answer):
     result = optimize(Quadratic(target, 30.0), start, steps=3, callback=lambda progress: answer)
-    assert (result.stopped, len(result.history)) == ("done", 3)
+    assert (result.stopped, len(result.history)) == ("steps", 3)
 
 
 @BOTH
@@ -372,9 +400,10 @@ def test_an_error_in_the_callback_is_not_swallowed(target, start):
 @pytest.mark.parametrize("call", [2, 5])
 @BOTH
 def test_a_loss_gone_wrong_returns_the_last_good_picture(target, start, optimizer, call, value):
-    with pytest.warns(UserWarning, match=f"not finite at step {call} .*last good picture"):
+    with pytest.warns(UserWarning, match=f"not finite at step {call} .*last good image"):
         result = optimize(NotFinite(target, call, value), start, steps=50, optimizer=optimizer)
-    assert f"step {call}" in result.stopped
+    assert result.stopped == "not finite"
+    assert f"step {call}" in result.problem
     assert len(result.history) == call - 1
     assert all(math.isfinite(entry["total"]) for entry in result.history)
     good = Quadratic(target)
@@ -403,45 +432,170 @@ def test_a_good_run_warns_of_nothing(loss, content):
         optimize(loss, noise_like(content), steps=5)
 
 
-# --- going on ------------------------------------------------------------------------------------
+# --- resuming ------------------------------------------------------------------------------------
 
 
 @BOTH
-def test_a_result_is_gone_on_from(target, start, optimizer):
+def test_resuming_continues_history_snapshots_and_numbering(target, start, optimizer):
     quadratic = Quadratic(2 * target, 30.0)
     options = {"optimizer": optimizer, "range_weight": 0}
     first = optimize(quadratic, start, steps=4, snapshots=[2], **options)
-    kept = [dict(entry) for entry in first.history], first.image.clone(), first.unclipped.clone()
-    seen = []
-    second = optimize(quadratic, first, steps=3, snapshots=[6], callback=seen.append, **options)
+    before = [dict(entry) for entry in first.history], first.image.clone(), first.unclipped.clone()
+    calls = []
+    second = optimize(quadratic, first, steps=3, snapshots=[6], callback=calls.append, **options)
     assert [entry["step"] for entry in second.history] == [1, 2, 3, 4, 5, 6, 7]
-    assert second.history[:4] == kept[0]
+    assert second.history[:4] == before[0]
     seconds = [entry["seconds"] for entry in second.history]
     assert all(b > a for a, b in pairwise(seconds))
-    assert [(p.step, p.steps) for p in seen] == [(5, 7), (6, 7), (7, 7)]
+    assert [(p.step, p.steps) for p in calls] == [(5, 7), (6, 7), (7, 7)]
     assert list(second.snapshots) == [2, 6]
-    assert torch.equal(quadratic.seen[4], first.unclipped)  # not clipped on the way
-    assert second.history[4]["total"] == pytest.approx(min(e["total"] for e in kept[0]))
     # The first is as it was.
-    assert (first.history, list(first.snapshots)) == (kept[0], [2])
-    assert torch.equal(first.image, kept[1])
-    assert torch.equal(first.unclipped, kept[2])
+    assert (first.history, list(first.snapshots)) == (before[0], [2])
+    assert torch.equal(first.image, before[1])
+    assert torch.equal(first.unclipped, before[2])
 
 
-def test_a_result_of_ones_own_making_is_gone_on_from(target, start):
+def totals(result):
+    return [entry["total"] for entry in result.history]
+
+
+@BOTH
+@pytest.mark.parametrize("pieces", [2, 5, 20])
+def test_pieces_end_where_one_run_ends_bit_for_bit(loss, content, optimizer, pieces):
+    start = noise_like(content)
+    whole = optimize(loss, start, steps=40, optimizer=optimizer)
+    result = start
+    for _ in range(pieces):
+        result = optimize(loss, result, steps=40 // pieces, optimizer=optimizer)
+    assert totals(result) == totals(whole)
+    assert torch.equal(result.unclipped, whole.unclipped)
+
+
+def test_one_result_may_be_resumed_twice(loss, content):
+    first = optimize(loss, noise_like(content), steps=6)
+    one, other = (optimize(loss, first, steps=6) for _ in range(2))
+    assert totals(one) == totals(other)
+
+
+def test_a_callback_that_ends_a_run_costs_no_curvature_pairs(loss, content):
+    start = noise_like(content)
+    whole = optimize(loss, start, steps=20)
+    stopped = optimize(loss, start, steps=50, callback=lambda p: p.step < 11)
+    assert totals(optimize(loss, stopped, steps=9)) == totals(whole)
+
+
+def test_a_pyramid_is_resumed_at_its_full_size(loss, content):
+    start = noise_like(content)
+    whole = optimize(loss, start, steps=(4, 12), pyramid=(24,))
+    pieces = optimize(loss, optimize(loss, start, steps=(4, 6), pyramid=(24,)), steps=6)
+    assert totals(pieces) == totals(whole)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["another loss", "other weights", "other options", "pickled", "another image"],
+)
+def test_what_is_not_the_same_run_restarts_from_the_best_image(target, start, change):
+    quadratic = Quadratic(2 * target, 30.0)
+    options = {"range_weight": 0}
+    result = optimize(quadratic, start, steps=6, **options)
+    if change == "another loss":
+        quadratic = Quadratic(2 * target, 30.0)
+    elif change == "other weights":
+        quadratic = Weighted(2 * target)
+        result = optimize(quadratic, start, steps=6, **options)
+        quadratic.weight = 2.0
+    elif change == "other options":
+        options["history_size"] = 3
+    elif change == "pickled":
+        result = pickle.loads(pickle.dumps(result))
+    else:
+        result = replace(result, unclipped=result.unclipped + 0.1)
+    quadratic.seen.clear()
+    optimize(quadratic, result, steps=3, **options)
+    assert torch.equal(quadratic.seen[0], result.unclipped)  # not clipped on the way
+
+
+def test_resumes_from_a_user_made_result(target, start):
     quadratic = Quadratic(target)
     result = optimize(quadratic, Result(start), steps=2)
     assert torch.equal(quadratic.seen[0], start)
     assert [entry["step"] for entry in result.history] == [1, 2]
 
 
-def test_going_on_never_gets_worse(loss, content):
+def test_resuming_never_ends_higher(loss, content):
     result = optimize(loss, noise_like(content), steps=10)
     for _ in range(2):
-        lowest = min(entry["total"] for entry in result.history)
+        lowest = min(totals(result))
         result = optimize(loss, result, steps=3)
-        judged = loss(result.unclipped).total.item()
-        assert judged <= lowest * (1 + 1e-4)
+        assert loss(result.unclipped).total.item() <= lowest * (1 + 1e-4)
+
+
+# --- an interrupt at any line --------------------------------------------------------------------
+
+LOOP = {module.__file__ for module in (optimization, lbfgs, minimizers, objective, run)}
+
+
+def interrupted_runs(descend):
+    """Call ``descend`` again and again, each time with Ctrl-C before the next line of the loop."""
+    line = 0
+    while True:
+        line += 1
+        count, callbacks = 0, []
+
+        def trace(frame, event, _, line=line):
+            nonlocal count
+            if frame.f_code.co_filename not in LOOP:
+                return None
+            if event == "line":
+                count += 1
+                if count == line:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            result = descend(callbacks.append)
+        except KeyboardInterrupt:
+            result = None
+        finally:
+            sys.settrace(None)
+        if count < line:
+            return
+        yield result, len(callbacks)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 3, "optimizer": "adam"},
+        {"steps": 3},
+        {"steps": (2, 2), "pyramid": (8,)},
+    ],
+    ids=["adam", "lbfgs", "pyramid"],
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_interrupt_at_any_line_keeps_every_finished_step_once(options, batch):
+    target = make_picture(16, 16, seed=3, batch=batch)
+    start, outcomes = noise_like(target), set()
+    last = sum(options["steps"]) if "pyramid" in options else options["steps"]
+
+    def descend(callback):
+        return optimize(Resizable(target), start, callback=callback, **options)
+
+    for result, finished in interrupted_runs(descend):
+        if result is None:
+            assert not finished
+            continue
+        steps = [entry["step"] for entry in result.history]
+        assert steps == list(range(1, len(steps) + 1))
+        assert finished <= len(steps) <= finished + 1
+        assert torch.isfinite(result.image).all()
+        assert len(result.split()) == batch
+        outcomes.add((result.stopped, len(steps)))
+    assert {stopped for stopped, _ in outcomes} <= {"interrupted", "steps"}
+    assert {count for _, count in outcomes} == set(range(1, last + 1))
 
 
 # --- batches and seeds ---------------------------------------------------------------------------
@@ -563,7 +717,7 @@ def test_progress_tells_the_result_so_far(loss, content):
     for step, early in seen.items():
         ended = optimize(loss, noise_like(content), steps=step)
         assert torch.equal(early.image, ended.image)
-        assert torch.equal(early.steepness, ended.steepness)
+        assert torch.equal(early.relative_gradient, ended.relative_gradient)
         assert len(early.history) == step
     assert len(whole.history) == 9
 
@@ -613,7 +767,7 @@ def test_a_start_that_is_no_image_is_refused(target, bad):
 def test_a_loss_that_is_already_zero_ends_by_itself(target, optimizer):
     result = optimize(Quadratic(target), target, steps=20, optimizer=optimizer)
     assert torch.equal(result.image, target)
-    assert result.stopped == "done"
+    assert result.stopped == "steps"
     assert len(result.history) <= 20
 
 
@@ -681,8 +835,8 @@ def test_a_pyramid_stopped_on_the_way_still_has_a_history(loss, content):
         ({"pyramid": (24,), "steps": (2, 2, 2)}, "one for each size"),
         ({"pyramid": (24,), "steps": 1}, "at least 2"),
         ({"steps": (2, 2)}, "one for each size"),
-        ({"history": 0}, "history must be a whole number"),
-        ({"coarse_first": -1}, "coarse_first must be a number >= 0"),
+        ({"history_size": 0}, "history_size must be a whole number"),
+        ({"precondition": -1}, "precondition must be a number >= 0"),
     ],
 )
 def test_pyramids_that_make_no_sense_are_refused(loss, content, options, message):
@@ -735,9 +889,9 @@ def test_one_bad_picture_does_not_spoil_the_batch(target, optimizer):
         bad = torch.tensor([math.nan, 1.0]) if len(calls) > 5 else torch.ones(2)
         return OnlyTotal(total * bad)
 
-    with pytest.warns(UserWarning, match=r"counted from 0, 0 has a loss"):
+    with pytest.warns(UserWarning, match=r"image 0 of the batch \(from 0\)"):
         result = optimize(spoilt, noise_like(targets), steps=80, optimizer=optimizer)
-    assert result.stopped == "done"
+    assert result.stopped == "steps"
     assert len(result.history) == 80
     assert torch.isfinite(result.image).all()
     error = (result.image[1] - targets[1]).square().sum()
@@ -765,13 +919,15 @@ def test_a_single_bad_evaluation_is_gone_back_from(target, start):
 def test_what_does_not_fit_is_refused_before_the_work(monkeypatch, loss, content):
     needed = estimate_memory(loss, content.shape)
     assert needed > estimate_memory(loss, content.shape, optimizer="adam")
-    assert estimate_memory(loss, content.shape, history=20) - needed == 4 * content.numel() * 20
-    monkeypatch.setattr(devices, "available_memory", lambda device: needed - 1)
+    assert (
+        estimate_memory(loss, content.shape, history_size=20) - needed == 4 * content.numel() * 20
+    )
+    monkeypatch.setattr(memory, "available_memory", lambda device: needed - 1)
     seen = []
     with pytest.raises(ValueError, match=r"64 x 48 pixels need .* would fit"):
         optimize(loss, noise_like(content), steps=2, callback=seen.append)
     assert seen == []
-    monkeypatch.setattr(devices, "available_memory", lambda device: needed)
+    monkeypatch.setattr(memory, "available_memory", lambda device: needed)
     optimize(loss, noise_like(content), steps=2)
 
 
@@ -809,5 +965,5 @@ def test_low_memory_keeps_less_for_the_way_back(weights):
 
 
 def test_an_unknown_memory_is_refused(net, content):
-    with pytest.raises(ValueError, match="memory must be 'normal' or 'low'; got 'tiny'"):
+    with pytest.raises(ValueError, match="memory must be one of normal, low; got 'tiny'"):
         StyleTransferLoss(net, content, memory="tiny")

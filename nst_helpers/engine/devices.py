@@ -1,24 +1,18 @@
-"""Where the arithmetic happens, and whether it fits: decided in one place."""
+"""Which device computes, in which dtype, and CUDA graphs."""
 
 from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Literal
 
-import psutil
 import torch
 
-__all__ = [
-    "available_memory",
-    "best_device",
-    "best_precision",
-    "check_memory",
-    "describe_device",
-    "record",
-]
+__all__ = ["best_device", "best_precision", "capture_cuda_graph", "describe_device"]
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def best_device() -> torch.device:
@@ -46,12 +40,12 @@ def describe_device(device: torch.device | str) -> str:
     return f"CPU ({threads} thread{'s' * (threads > 1)}, {platform.machine()})"
 
 
-def best_precision(device: torch.device | str) -> str:
-    """Return in which numbers a network runs fastest without changing the picture.
+def best_precision(device: torch.device | str) -> Precision:
+    """Return the dtype in which a network runs fastest without changing the picture.
 
     "bfloat16" where the hardware multiplies it at twice the rate and more: processors with
     AVX512_BF16 or AMX, and GPUs from NVIDIA's Ampere on. Sums stay in float32 there, and so do
-    Gram matrices, losses and the picture. Else "float32", which on a GPU means what torch's own
+    Gram matrices, losses and the image. Else "float32", which on a GPU means what torch's own
     settings make of it: TensorFloat-32 in convolutions unless you switch it off.
 
     Parameters
@@ -67,68 +61,27 @@ def best_precision(device: torch.device | str) -> str:
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    # Torch tells it by two private names; where they are gone, float32 is right if slow. Never
-    # by trying: without the hardware bfloat16 is emulated, and slower than float32.
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    found = (getattr(torch.cpu, name, lambda: False) for name in tests)
-    return torch.backends.mkldnn.is_available() and any(test() for test in found)
+    # Private names of torch are the only ones that tell; where one is missing, float32 is right, if
+    # slow. Timing it would not do: bfloat16 without the hardware is emulated, and takes minutes.
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return torch.backends.mkldnn.is_available() and any(
+        hasattr(torch.cpu, name) and getattr(torch.cpu, name)() for name in names
+    )
 
 
-def available_memory(device: torch.device | str) -> int:
-    """Return how many bytes can still be allocated.
+def capture_cuda_graph(step: Callable[[], None], device: torch.device | str) -> Callable[[], None]:
+    """Return ``step`` captured as a CUDA graph, which launches all its kernels at once.
 
-    Parameters
-    ----------
-    device : torch.device or str
-        Where. On the CPU, limits of a container are not seen.
-    """
-    device = torch.device(device)
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        held_but_unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + held_but_unused
-    return psutil.virtual_memory().available
-
-
-def check_memory(needed: int, shape: Iterable[int], device: torch.device | str) -> None:
-    """Refuse what cannot fit, before the machine starts to swap.
-
-    Parameters
-    ----------
-    needed : int
-        Bytes.
-    shape : iterable of int
-        (B, 3, H, W) of the picture that needs them.
-    device : torch.device or str
-
-    Raises
-    ------
-    ValueError
-        If fewer bytes are free; it says which size would fit.
-    """
-    there = available_memory(device)
-    if needed > there:
-        _, _, height, width = shape
-        scale = (there / needed) ** 0.5
-        raise ValueError(
-            f"{width} x {height} pixels need about {needed / 2**30:.1f} GB of memory and "
-            f"{there / 2**30:.1f} GB are free; about {int(width * scale)} x "
-            f"{int(height * scale)} would fit"
-        )
-
-
-def record(step: Callable[[], None], device: torch.device | str) -> Callable[[], None]:
-    """Return ``step`` recorded as a CUDA graph, which starts all its kernels at once.
-
-    Small pictures keep a GPU busy for less time than Python takes to start the hundreds of kernels
-    of one step; recorded, they start without Python. Elsewhere, or where recording fails, the step
-    itself is returned.
+    Small images keep a GPU busy for less time than Python takes to launch the hundreds of kernels
+    of one step; captured, they are launched without Python. On other devices, or where capture
+    fails, the step itself is returned.
 
     Parameters
     ----------
     step : callable
-        Reads and writes the same tensors every time, waits for nothing, and depends on no number
-        of Python's that changes. It has run before, so that everything it needs is set up.
+        Reads and writes the same tensors every time, does not synchronise with the host, and
+        depends on no number of Python's that changes. It has run before, so that whatever it
+        creates lazily exists.
     device : torch.device or str
     """
     device = torch.device(device)
@@ -137,9 +90,9 @@ def record(step: Callable[[], None], device: torch.device | str) -> Callable[[],
     try:
         with torch.cuda.device(device):
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # nothing is computed here, only noted
+            with torch.cuda.graph(graph):  # captured, not run
                 step()
     except RuntimeError as error:
-        warnings.warn(f"not recorded as a CUDA graph, which only costs time: {error}", stacklevel=2)
+        warnings.warn(f"no CUDA graph, which only costs time: {error}", stacklevel=2)
         return step
     return graph.replay

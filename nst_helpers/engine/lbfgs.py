@@ -1,31 +1,40 @@
-"""L-BFGS for a batch of pictures, without a word between the device and Python.
+"""L-BFGS for a batch of images, without a host synchronisation.
 
-The paper's optimiser (Gatys et al. 2016, section 2) asks the device for one number after the
-other, because its decisions are made in Python; on a GPU that waiting costs as much as the network.
-Here everything is a tensor: each picture of a batch has its own memory of the curvature and its own
-step length, the decisions are ``torch.where``, and a direction takes two products with the memory.
+The paper's optimiser (Gatys et al. 2016, section 2) reads one number after the other from the
+device, because its decisions are made in Python; on a GPU that wait costs as much as the network.
+Here everything is a tensor: each image of a batch has curvature pairs and a step length of its own,
+the decisions are ``torch.where``, and a direction takes two products with the pairs.
+
+References
+----------
+.. [1] Nocedal 1980, "Updating quasi-Newton matrices with limited storage"
+.. [2] Liu & Nocedal 1989, "On the limited memory BFGS method for large scale optimization"
+.. [3] Byrd, Nocedal & Schnabel 1994, "Representations of quasi-Newton matrices and their use in
+   limited memory methods", theorem 2.2
 """
 
 from __future__ import annotations
 
 import torch
 
+from nst_helpers import _validate
+
 __all__ = ["LBFGS"]
 
-SUFFICIENT = 1e-4  # of the fall that the slope promises (Armijo's condition)
-NOISE = 1e-2  # of the lowest value: how much higher a step may end
-CURVED = 1e-7  # of |s| |y|: less curvature than this is rounding
-TRIES = 12  # steps that fail before the memory is dropped
+ARMIJO_C1 = 1e-4  # share of the decrease that the directional derivative predicts
+NONMONOTONE_TOLERANCE = 1e-2  # of the lowest value: how much higher a step may end
+CURVATURE_EPS = 1e-7  # of |s| |y|: less curvature than this is rounding
+MAX_BACKTRACKS = 12  # rejected steps before the curvature pairs are dropped
 
 
 class LBFGS:
-    """Limited-memory BFGS (Nocedal 1980; Liu & Nocedal 1989), as a conversation.
+    """Limited-memory BFGS [1]_, [2]_, with an ask-and-tell interface.
 
-    It says which ``point`` to evaluate, and is told what was found there:
+    Evaluate ``point``, ``tell`` its value and gradient, and ``point`` is the next one to evaluate:
 
-    >>> minimiser = LBFGS(start, first_step=0.01)
+    >>> lbfgs = LBFGS(start, first_step=0.01)
     >>> for _ in range(100):
-    ...     minimiser.tell(*value_and_gradient(minimiser.point))
+    ...     lbfgs.tell(*value_and_gradient(lbfgs.point))
 
     Parameters
     ----------
@@ -35,10 +44,11 @@ class LBFGS:
         Mean absolute change of a coordinate in the very first step, one number or (B,). Later
         steps go by the curvature.
     lr : float
-        How much of each step to try first; 1 is the step of Newton's method.
-    history : int
-        How many steps the memory of the curvature goes back. ``LBFGS.memory`` says what it costs:
-        with the default 25 MB for a picture of 256 x 256 pixels, 400 MB for 1024 x 1024.
+        Step length that is tried first; 1 is the step of Newton's method.
+    history_size : int
+        How many curvature pairs are held: the step s and the change of the gradient y, of each of
+        the last steps. ``bytes_needed`` says what they cost: with the default 25 MB for an image of
+        256 x 256 pixels, 400 MB for 1024 x 1024.
 
     Attributes
     ----------
@@ -46,21 +56,21 @@ class LBFGS:
         (B, ...), where to evaluate next; always the same tensor, overwritten by ``tell``.
     lowest : torch.Tensor
         (B,), the lowest values so far.
-    stuck : torch.Tensor
+    stalled : torch.Tensor
         (B,) of bool: no step down the gradient, of any length, lowers this one any more.
 
     Notes
     -----
-    A step of full length is tried first, then shorter ones by a cubic through values and slopes,
-    until the value has fallen enough; a pair of step and change of gradient is remembered where
-    it shows positive curvature. That takes little more than one evaluation for each step. A step
-    may also end up to 1 % above the lowest value: with half-precision networks the values
-    themselves are no more certain than that, and a line search that insists would stall. A value
-    or gradient that is not finite counts as far too high, so the picture goes back to where it was
-    good and tries a shorter step; the others of the batch do not notice.
+    The line search backtracks: the full step is tried first, then shorter ones by a cubic through
+    values and directional derivatives, until the value has decreased enough (Armijo's condition);
+    a curvature pair is stored where s^T y > 0. That takes little more than one evaluation for each
+    step. It is non-monotone: a step may end up to 1 % above the lowest value, because with
+    half-precision networks the values themselves are no more certain than that, and a line search
+    that insists would stall. A value or gradient that is not finite counts as far too high, so the
+    line search backs off to where it is finite; the rest of the batch is not affected.
 
-    The direction is the compact form of Byrd, Nocedal & Schnabel 1994 (theorem 2.2), with pairs
-    scaled so that s^T y = 1. The memory is a ring: the newest pair overwrites the oldest.
+    The direction is the compact form of [3]_, with pairs scaled so that s^T y = 1. They lie in a
+    ring buffer: the newest pair overwrites the oldest.
     """
 
     def __init__(
@@ -69,44 +79,43 @@ class LBFGS:
         *,
         first_step: float | torch.Tensor,
         lr: float = 1.0,
-        history: int = 10,
+        history_size: int = 10,
     ) -> None:
-        if isinstance(history, bool) or not isinstance(history, int) or history < 1:
-            raise ValueError(f"history must be a whole number, 1 or more; got {history!r}")
+        history_size = _validate.positive_int("history_size", history_size)
         self.point = start.detach().clone(memory_format=torch.contiguous_format)
         batch = self.point.shape[0]
         self._trial = self.point.view(batch, -1)  # (B, n), the same memory as point
-        self.first_step, self.lr, self.history = first_step, lr, history
+        self.first_step, self.lr, self.history_size = first_step, lr, history_size
         new = self._trial.new_zeros
-        # Where it stands: x, with its value and gradient; and where it looks: x + length * d.
+        # The accepted x with its value and gradient; the trial point is x + length * direction.
         self._x, self._value = self._trial.clone(), new(batch).fill_(torch.inf)
         self._gradient, self._direction = new(self._trial.shape), new(self._trial.shape)
-        self._length, self._slope, self._tries = new(batch), new(batch), new(batch)
-        self.lowest, self.stuck = new(batch).fill_(torch.inf), new(batch, dtype=torch.bool)
-        # The memory: S and Y in one (B, 2, m, n), S Y^T and Y Y^T, and which slots are in use.
-        self._pairs = new(batch, 2, history, self._trial.shape[1])
-        self._sy, self._yy = new(batch, history, history), new(batch, history, history)
-        self._newest, self._used = new(batch, dtype=torch.long), new(batch, history) > 0
-        self._slots = torch.arange(history, device=start.device)
-        self._each = torch.arange(batch, device=start.device)
+        self._length, self._derivative, self._backtracks = new(batch), new(batch), new(batch)
+        self.lowest, self.stalled = new(batch).fill_(torch.inf), new(batch, dtype=torch.bool)
+        # The curvature pairs S and Y, their products S Y^T and Y Y^T, and the slots in use.
+        self._pairs = new(batch, 2, history_size, self._trial.shape[1])  # (B, 2, m, n)
+        self._sy, self._yy = (new(batch, history_size, history_size) for _ in range(2))  # (B, m, m)
+        self._newest, self._used = new(batch, dtype=torch.long), new(batch, history_size) > 0
+        self._slots = torch.arange(history_size, device=start.device)
+        self._batch = torch.arange(batch, device=start.device)
 
     @staticmethod
-    def memory(numbers: int, history: int = 10) -> int:
-        """Return how many bytes it takes to minimise ``numbers`` float32 numbers.
+    def bytes_needed(numbers: int, history_size: int = 10) -> int:
+        """Return how many bytes it takes to minimise a function of ``numbers`` float32 numbers.
 
         Parameters
         ----------
         numbers : int
             B times the size of a point.
-        history : int
+        history_size : int
             As above.
         """
-        # The pairs, and beside them what it and the loop around it hold for a moment.
-        return 4 * numbers * (2 * history + 12)
+        # The pairs; the dozen is what it and the loop around it hold at the same time, measured.
+        return 4 * numbers * (2 * history_size + 12)
 
     @torch.no_grad()
     def tell(self, value: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Take in what was found at ``point``, and move it to the next place to look.
+        """Take value and gradient at ``point``, and move it to the next point to evaluate.
 
         Parameters
         ----------
@@ -115,99 +124,106 @@ class LBFGS:
         gradient : torch.Tensor
             (B, ...), of the point's shape.
         """
-        gradient = gradient.reshape(self._trial.shape)
+        gradient = gradient.reshape(self._trial.shape)  # (B, n)
         finite = value.isfinite() & gradient.isfinite().all(1)
         value = torch.where(finite, value, torch.inf)
         gradient = torch.where(finite[:, None], gradient, 0.0)
-        promised = self._length * self._slope
-        slope = _dot(gradient, self._direction)
-        moved = value <= self._value + SUFFICIENT * promised
-        moved |= value <= self.lowest + NOISE * self.lowest.abs()
-        moved &= finite
-        self._remember(moved, gradient, slope)
-        shorter = _cubic_minimum(self._value, promised, value, self._length * slope)
-        for mine, found in (
+        expected_change = self._length * self._derivative
+        derivative = _dot(gradient, self._direction)  # along the direction, at the trial point
+        accepted = value <= self._value + ARMIJO_C1 * expected_change
+        accepted |= value <= self.lowest + NONMONOTONE_TOLERANCE * self.lowest.abs()
+        accepted &= finite
+        self._update_pairs(accepted, gradient, derivative)
+        backtrack_factor = _cubic_minimum(
+            self._value, expected_change, value, self._length * derivative
+        )
+        for current, trial in (
             (self._x, self._trial),
             (self._gradient, gradient),
             (self._value, value),
             (self.lowest, torch.minimum(value, self.lowest)),
         ):
-            torch.where(moved.view(-1, *[1] * (mine.dim() - 1)), found, mine, out=mine)
-        self._turn(moved, shorter)
+            mask = accepted.view(-1, *[1] * (current.dim() - 1))
+            torch.where(mask, trial, current, out=current)
+        self._next_direction(accepted, backtrack_factor)
         torch.addcmul(self._x, self._length[:, None], self._direction, out=self._trial)
 
-    def _remember(self, moved: torch.Tensor, gradient: torch.Tensor, slope: torch.Tensor) -> None:
-        """Put step and change of gradient into the ring, for those that moved and learnt."""
-        change = gradient - self._gradient
-        curvature = self._length * (slope - self._slope)  # s^T y
-        size = self._length * self._direction.norm(dim=1) * change.norm(dim=1)
-        moved = moved & (curvature > CURVED * size)
-        scale = torch.where(moved, curvature, 1.0).rsqrt()[:, None]  # s^T y = 1 in the memory
-        pair = torch.stack((scale * self._length[:, None] * self._direction, scale * change), 1)
-        slot = torch.where(moved, (self._newest + 1) % self.history, self._newest)
-        place = self._each, slice(None), slot  # (B, 2, n)
-        self._pairs[place] = torch.where(moved[:, None, None], pair, self._pairs[place])
+    def _update_pairs(
+        self, accepted: torch.Tensor, gradient: torch.Tensor, derivative: torch.Tensor
+    ) -> None:
+        """Store the pair (s, y) where the step was accepted and s^T y > eps |s| |y|."""
+        y = gradient - self._gradient
+        curvature = self._length * (derivative - self._derivative)  # s^T y
+        size = self._length * self._direction.norm(dim=1) * y.norm(dim=1)
+        stored = accepted & (curvature > CURVATURE_EPS * size)
+        scale = torch.where(stored, curvature, 1.0).rsqrt()[:, None]  # makes s^T y = 1
+        pair = torch.stack((scale * self._length[:, None] * self._direction, scale * y), 1)
+        slot = torch.where(stored, (self._newest + 1) % self.history_size, self._newest)
+        place = self._batch, slice(None), slot  # (B, 2, n)
+        self._pairs[place] = torch.where(stored[:, None, None], pair, self._pairs[place])
         with_y = (self._pairs.flatten(1, 2) @ pair[:, 1, :, None]).unflatten(1, (2, -1))
-        here = (self._slots == slot[:, None]) & moved[:, None]  # (B, m)
-        column, row = here[:, None, :], here[:, :, None]
+        is_new = (self._slots == slot[:, None]) & stored[:, None]  # (B, m)
+        column, row = is_new[:, None, :], is_new[:, :, None]
         torch.where(column, with_y[:, 0], self._sy, out=self._sy)
         torch.where(column, with_y[:, 1], self._yy, out=self._yy)
         torch.where(row, with_y[:, 1].mT, self._yy, out=self._yy)
-        self._used |= here
+        self._used |= is_new
         self._newest.copy_(slot)
 
-    def _turn(self, moved: torch.Tensor, shorter: torch.Tensor) -> None:
-        """Choose the next step: a new direction for those that moved, a shorter one for others."""
-        self._tries.copy_(torch.where(moved, 0.0, self._tries + 1))
-        lost = self._tries >= TRIES
-        self.stuck.copy_(lost & ~self._used.any(1))
-        self._used &= ~lost[:, None]
+    def _next_direction(self, accepted: torch.Tensor, backtrack_factor: torch.Tensor) -> None:
+        """Take a new direction where the step was accepted; elsewhere, backtrack along the old."""
+        self._backtracks.copy_(torch.where(accepted, 0.0, self._backtracks + 1))
+        exhausted = self._backtracks >= MAX_BACKTRACKS
+        self.stalled.copy_(exhausted & ~self._used.any(1))
+        self._used &= ~exhausted[:, None]
         direction = -self._times_inverse_hessian()
-        # Rounding may turn it uphill; then the memory has nothing more to say.
+        # By rounding it may be no descent direction: then drop the curvature pairs.
         size = direction.norm(dim=1) * self._gradient.norm(dim=1)
         self._used &= (_dot(direction, self._gradient) < -1e-6 * size)[:, None]
-        fresh = ~self._used.any(1)
-        first = self.first_step / self._gradient.abs().mean(1).clamp(min=1e-30)
-        direction = torch.where(fresh[:, None], -first[:, None] * self._gradient, direction)
-        again = moved | lost
-        self._tries.copy_(torch.where(lost, 0.0, self._tries))
-        torch.where(again[:, None], direction, self._direction, out=self._direction)
-        self._length.copy_(torch.where(again, self.lr, self._length * shorter))
-        self._slope.copy_(_dot(self._direction, self._gradient))
+        steepest_descent = ~self._used.any(1)
+        first_length = self.first_step / self._gradient.abs().mean(1).clamp(min=1e-30)
+        direction = torch.where(
+            steepest_descent[:, None], -first_length[:, None] * self._gradient, direction
+        )
+        new_direction = accepted | exhausted
+        self._backtracks.copy_(torch.where(exhausted, 0.0, self._backtracks))
+        torch.where(new_direction[:, None], direction, self._direction, out=self._direction)
+        self._length.copy_(torch.where(new_direction, self.lr, self._length * backtrack_factor))
+        self._derivative.copy_(_dot(self._direction, self._gradient))
 
     def _times_inverse_hessian(self) -> torch.Tensor:
-        """Return H g, what the memory makes of the gradient, (B, n)."""
-        age = (self._newest[:, None] + 1 + self._slots) % self.history  # slots, oldest first
+        """Return H g, the approximate inverse Hessian times the gradient, (B, n)."""
+        age = (self._newest[:, None] + 1 + self._slots) % self.history_size  # slots, oldest first
 
         def in_order(matrix: torch.Tensor) -> torch.Tensor:
-            on = self._used[:, :, None] & self._used[:, None, :]
-            rows = torch.where(on, matrix, 0.0).take_along_dim(age[:, :, None], 1)
+            used = self._used[:, :, None] & self._used[:, None, :]
+            rows = torch.where(used, matrix, 0.0).take_along_dim(age[:, :, None], 1)
             return rows.take_along_dim(age[:, None, :], 2)
 
         pairs = self._pairs.flatten(1, 2)
-        unit = torch.eye(self.history, dtype=pairs.dtype, device=pairs.device)
+        identity = torch.eye(self.history_size, dtype=pairs.dtype, device=pairs.device)
         with_g = (pairs @ self._gradient[:, :, None]).unflatten(1, (2, -1))
         with_g = torch.where(self._used[:, None, :, None], with_g, 0.0)
         s_g, y_g = with_g.take_along_dim(age[:, None, :, None], 2).unbind(1)  # (B, m, 1)
         newest = self._yy.diagonal(dim1=1, dim2=2).gather(1, self._newest[:, None])
         gamma = torch.where(self._used.any(1, keepdim=True), 1 / newest, 1.0)[:, :, None]
-        r = in_order(self._sy).triu(1) + unit  # 1 on the diagonal: the pairs' scale
+        r = in_order(self._sy).triu(1) + identity  # 1 on the diagonal: the pairs' scale
         u = torch.linalg.solve_triangular(r, s_g, upper=True)
         inner = u + gamma * (in_order(self._yy) @ u - y_g)
         v = torch.linalg.solve_triangular(r.mT, inner, upper=False)
-        slot = (self._slots - self._newest[:, None] - 1) % self.history  # and back again
+        slot = (self._slots - self._newest[:, None] - 1) % self.history_size  # back to slots
         weights = torch.stack((v, -gamma * u), 1).take_along_dim(slot[:, None, :, None], 2)
         weights = torch.where(self._used[:, None, :, None], weights, 0.0)
         return gamma[:, 0] * self._gradient + (weights.flatten(1)[:, None] @ pairs)[:, 0]
 
 
 def _cubic_minimum(
-    value: torch.Tensor, slope: torch.Tensor, end_value: torch.Tensor, end_slope: torch.Tensor
+    value: torch.Tensor, change: torch.Tensor, end_value: torch.Tensor, end_change: torch.Tensor
 ) -> torch.Tensor:
-    """Return where, as a share of the step, the cubic through both ends is lowest; 0.1 to 0.5."""
-    bend = slope + end_slope - 3 * (end_value - value)
-    root = (bend.square() - slope * end_slope).clamp(min=0).sqrt()
-    share = 1 - (end_slope + root - bend) / (end_slope - slope + 2 * root)
+    """Return where, as a share of the step, the cubic through both ends is lowest: 0.1 to 0.5."""
+    bend = change + end_change - 3 * (end_value - value)
+    root = (bend.square() - change * end_change).clamp(min=0).sqrt()
+    share = 1 - (end_change + root - bend) / (end_change - change + 2 * root)
     return torch.where(share.isfinite(), share, 0.1).clamp(0.1, 0.5)
 
 

@@ -1,0 +1,122 @@
+"""Memory, in bytes: what a network and a minimiser need, what is free, and the one check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import psutil
+import torch
+
+from nst_helpers.engine.lbfgs import LBFGS
+
+__all__ = ["available_memory", "require_memory"]
+
+# Measured by scripts/measure/benchmark.py, part "memory".
+BACKWARD_BUFFERS = 3  # gradients of the widest layer, in float32, beside what is held
+FORWARD_BUFFERS = 2  # layers at a time where there is no backward pass, in float32
+STRIP_ROWS = 96  # of the image's height: a strip of 64 rows, with its margins and its gradients
+ADAM_COPIES = 4  # the image, its gradient and two moments
+
+
+def network_memory(
+    values_per_pixel: Mapping[str, float],
+    shape: Iterable[int],
+    *,
+    bytes_per_value: int,
+    strips: bool = False,
+) -> int:
+    """Return about how many bytes an evaluation with its backward pass takes at its peak.
+
+    Parameters
+    ----------
+    values_per_pixel : mapping of str to float
+        Of each layer that is held for the backward pass: see ``network.strips``.
+    shape : iterable of int
+        (B, 3, H, W) of the image.
+    bytes_per_value : int
+        Of an activation.
+    strips : bool
+        Whether blocks are computed in strips, and again in the backward pass: then only what goes
+        from block to block is held, and one strip.
+    """
+    batch, _, height, width = shape
+    held, widest = sum(values_per_pixel.values()), max(values_per_pixel.values())
+    if strips:
+        share = min(1, STRIP_ROWS / height)
+        pools = sum(n for layer, n in values_per_pixel.items() if layer.startswith("pool"))
+        held = 2 * pools + (held - pools) * share  # the parts and their concatenation
+        widest *= share
+    per_pixel = held * bytes_per_value + BACKWARD_BUFFERS * widest
+    return round(batch * height * width * per_pixel)
+
+
+def target_memory(values_per_pixel: Mapping[str, float], shape: Iterable[int]) -> int:
+    """Return about how many bytes an evaluation without a backward pass takes at its peak.
+
+    Parameters
+    ----------
+    values_per_pixel, shape
+        As for ``network_memory``.
+    """
+    batch, _, height, width = shape
+    bytes_per_pixel = 4 * FORWARD_BUFFERS * max(values_per_pixel.values())
+    return round(batch * height * width * bytes_per_pixel)
+
+
+def minimizer_memory(optimizer: str, numbers: int, history_size: int) -> int:
+    """Return about how many bytes a minimiser and the loop around it hold.
+
+    Parameters
+    ----------
+    optimizer : {"lbfgs", "adam"}
+    numbers : int
+        Of the image: B * 3 * H * W.
+    history_size : int
+        Of L-BFGS.
+    """
+    if optimizer == "lbfgs":
+        return LBFGS.bytes_needed(numbers, history_size)
+    return 4 * ADAM_COPIES * numbers
+
+
+def available_memory(device: torch.device | str) -> int:
+    """Return how many bytes can still be allocated.
+
+    Parameters
+    ----------
+    device : torch.device or str
+        On the CPU, limits of a container are not seen.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached
+    return int(psutil.virtual_memory().available)
+
+
+def require_memory(needed: int, shape: Iterable[int], device: torch.device | str) -> None:
+    """Raise if it does not fit, before the machine starts to swap.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes.
+    shape : iterable of int
+        (B, 3, H, W) of the image that needs them.
+    device : torch.device or str
+
+    Raises
+    ------
+    ValueError
+        If fewer bytes are free; it says which size would fit.
+    """
+    available = available_memory(device)
+    if needed > available:
+        _, _, height, width = shape
+        scale = (available / needed) ** 0.5
+        raise ValueError(
+            f"{width} x {height} pixels need about {needed / 2**30:.1f} GB of memory and "
+            f"{available / 2**30:.1f} GB are free; about {int(width * scale)} x "
+            f"{int(height * scale)} would fit"
+        )
