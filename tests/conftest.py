@@ -1,5 +1,8 @@
 """A small seeded network and small pictures, so that the whole suite takes minutes on one core."""
 
+import contextlib
+import urllib.request
+
 import matplotlib
 import pytest
 import torch
@@ -8,8 +11,9 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from helpers import make_picture, make_weights, torchvision_keys
+from helpers import LocalServer, make_picture, make_weights, torchvision_keys
 from nst_helpers import Features
+
 
 @pytest.fixture(scope="session")
 def weights():
@@ -48,3 +52,33 @@ def vgg19():
 def _close_figures():
     yield
     plt.close("all")
+
+
+@pytest.fixture
+def no_proxies(monkeypatch):
+    """Let requests go straight to where they are sent, whatever this machine's settings."""
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies it first saw
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def hub(no_proxies, tmp_path, monkeypatch):
+    """An empty folder for what torch.hub and this package download."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "torch" / "hub"
+
+
+@pytest.fixture
+def serve(no_proxies):
+    """Start local web servers, each with one body for every request: see LocalServer."""
+    with contextlib.ExitStack() as stack:
+
+        def start(body, **options):
+            server = LocalServer(body, **options)
+            stack.callback(server.stop)
+            return server
+
+        yield start

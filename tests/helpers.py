@@ -1,6 +1,9 @@
 """What several test files need: small pictures, small seeded networks."""
 
+import http.server
 import math
+import socket
+import threading
 
 import torch
 
@@ -55,3 +58,48 @@ def is_same_run(result, other):
         and torch.allclose(torch.tensor(rows), torch.tensor(others), rtol=1e-3)
         and torch.allclose(result.image, other.image, atol=1e-3)
     )
+
+
+def no_internet(*args, **kwargs):
+    """What ``socket.getaddrinfo`` does without an internet."""
+    raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+
+def closed_port():
+    """The number of a port on this machine where nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class LocalServer(http.server.ThreadingHTTPServer):
+    """A web server on this machine that answers every request with one body.
+
+    ``url`` ends in a slash; ``paths`` are those that were asked for.
+    """
+
+    def __init__(self, body, status=200, declared_length=None):
+        self.body, self.status, self.paths = body, status, []
+        self.declared_length = len(body) if declared_length is None else declared_length
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self):
+        self.shutdown()
+        self.server_close()
+
+
+class _Answer(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.server.paths.append(self.path)
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(self.server.declared_length))
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *args):
+        pass

@@ -626,20 +626,20 @@ def test_an_animation_has_its_frames_and_durations(tmp_path, ending):
 def test_quality_makes_a_webp_animation_smaller_and_leaves_other_formats_alone(tmp_path):
     frames = [make_picture(48, 64, seed) for seed in range(3)]
 
-    def written(ending, **options):
+    def animate(ending, **options):
         return save_animation(frames, tmp_path / f"film.{ending}", **options).read_bytes()
 
-    sizes = [len(written("webp", quality=quality)) for quality in (0, 35, 75, 100)]
+    sizes = [len(animate("webp", quality=quality)) for quality in (0, 35, 75, 100)]
     assert sizes == sorted(set(sizes))
-    assert written("webp") == written("webp", quality=75)
+    assert animate("webp") == animate("webp", quality=75)
     for ending in ("gif", "png"):
-        assert written(ending, quality=5) == written(ending)
+        assert animate(ending, quality=5) == animate(ending)
 
 
 # --- bad arguments -------------------------------------------------------------------------------
 
-
-NOT_FINITE = [torch.full((1, 3, 4, 4), float(value)) for value in ("nan", "inf", "-inf")]
+NOT_FINITE = torch.zeros(3, 1, 3, 4, 4)  # three images, one value of each
+NOT_FINITE[:, 0, 1, 2, 3] = torch.tensor([float("nan"), float("inf"), -float("inf")])
 NO_FORMAT = ["out", "out.", "out.xyz", "out.txt", ".png"]
 FRAMES = [make_picture(8, 8), make_picture(8, 8, seed=1)]
 BAD_ARGUMENTS = {
