@@ -1,11 +1,14 @@
 """What several test files need: small pictures, small seeded networks."""
 
 import http.server
+import io
 import math
 import socket
 import threading
+import time
 
 import torch
+from PIL import Image
 
 LAYOUT = (2, 2, 4, 4, 4)
 NAMES = [f"conv{block}_{i}" for block, n in enumerate(LAYOUT, 1) for i in range(1, n + 1)]
@@ -103,3 +106,19 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+
+def wait_for(condition, seconds=20, pause=0.002):
+    """Wait until a condition is true; the seconds are for a busy machine."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(pause)
+
+
+def file_of(image, kind="PNG"):
+    """What a picture file of an image has in it."""
+    file = io.BytesIO()
+    values = (image[0].permute(1, 2, 0) * 255).byte().numpy()
+    Image.fromarray(values).save(file, format=kind)
+    return file.getvalue()

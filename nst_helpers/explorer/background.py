@@ -1,4 +1,4 @@
-"""One optimisation that takes orders while it runs: pause, one step, stop, turn the weights.
+"""A background run: one optimisation with pause, single step, stop, and weights that may change.
 
 It runs in a thread of its own, so that a notebook's kernel stays free for sliders and other cells.
 Knows nothing of widgets.
@@ -8,117 +8,147 @@ from __future__ import annotations
 
 import atexit
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
-from nst_helpers.optimization import Progress, Result, last_step, optimize
+from nst_helpers.optimization import Loss, Progress, Result, optimize
 
-__all__ = ["LiveRun"]
+__all__: list[str] = []
 
-ENDLESS = 100_000  # steps; the real end may move while it runs
+MAX_STEPS = 100_000  # of one call of optimize; where a run really ends may change on the way
+SNAPSHOT_SECONDS = 60  # to wait for the result of a run that goes on: a step may be slow
+
+State = Literal["idle", "running", "paused"]
 
 
-class LiveRun:
-    """A picture that paints itself in the background, and listens.
+@dataclass
+class _Requests:
+    """What callers ask of the run; it looks here after each step."""
+
+    stop: bool = False
+    reload: bool = False
+    single_step: bool = False
+    result: bool = False
+    answer: Result | None = None  # to the request for a result
+
+
+class BackgroundRun:
+    """A run of ``optimize`` in the background, with pause, single step and stop.
 
     Parameters
     ----------
+    start : Result
+        What to begin from.
     make_loss : callable
-        Returns the loss. Called in the thread, at the start and after ``renew``.
-    turn : callable
-        Given the loss, sets its weights to what is wanted now. Called between two steps.
+        Returns the loss. Called in the thread, at the start and after ``reload_loss``.
+    update_weights : callable
+        Given the loss, sets its weights to what they are to be now. Called before each step.
     show : callable
-        Given a ``Progress``, and whether nothing will follow soon; called after each step, and
-        once more where a pause came only then.
-    changed : callable
+        Given a ``Progress``, and whether it is the last one for now. Called after each step, and
+        once more where a pause was asked for only then.
+    on_state_change : callable
         Called without arguments when ``state`` has changed.
     threaded : bool
         False: ``start`` returns when the run is over.
 
     Attributes
     ----------
-    state : str
-        "idle", "running" or "paused".
-    result : Result or None
-        The picture to go on from; set it only where the state is "idle".
+    state : {"idle", "running", "paused"}
+        What it is doing.
+    result : Result
+        What the next start goes on from; set it only while ``state`` is "idle".
     end : int
         The step after which to be idle; may be changed at any time.
     error : Exception or None
-        What ended the last run, if it was that.
+        What ended the last run, if an exception did. Else ``result.stopped`` says why it ended.
     """
 
     def __init__(
         self,
-        make_loss: Callable[[], Callable],
-        turn: Callable[[Any], None],
-        show: Callable[[Progress, bool], None],
-        changed: Callable[[], None] = lambda: None,
+        start: Result,
+        make_loss: Callable[[], Loss],
+        update_weights: Callable[[Any], object],
+        show: Callable[[Progress, bool], object],
+        on_state_change: Callable[[], object] = lambda: None,
         *,
         threaded: bool = True,
     ) -> None:
-        self.make_loss, self.turn, self.show, self.changed = make_loss, turn, show, changed
-        self.threaded = threaded
-        self.state, self.result, self.end = "idle", None, 0
+        self.make_loss, self.update_weights, self.show = make_loss, update_weights, show
+        self.on_state_change, self.threaded = on_state_change, threaded
+        self.state: State = "idle"
+        self.result, self.end = start, 0
         self.error: Exception | None = None
         self._thread: threading.Thread | None = None
-        self._orders = threading.Condition()
-        self._halt = self._renew = self._once = self._asked = False
-        self._so_far: Result | None = None
-        self._times: deque[float] = deque(maxlen=30)
+        self._condition = threading.Condition()
+        self._requests = _Requests()
 
-    @property
-    def steps(self) -> int:
-        """How many steps the result has behind it; of a running one, see ``Progress``."""
-        return 0 if self.result is None else last_step(self.result)
+    def start(self, single_step: bool = False) -> bool:
+        """Run, or go on after a pause.
 
-    @property
-    def steps_per_second(self) -> float:
-        """Over the last thirty steps; 0 where that is not known yet."""
-        times = list(self._times)
-        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+        Parameters
+        ----------
+        single_step : bool
+            Pause after one step.
 
-    def start(self, once: bool = False) -> bool:
-        """Run, or go on after a pause; with ``once`` for one step. False if it runs already."""
-        with self._orders:
+        Returns
+        -------
+        bool
+            False if it is running already.
+        """
+        with self._condition:
             if self.state == "running":
                 return False
-            self._once = once
-            self._times.clear()
             if self.state == "paused":
-                self._set("running")
-                self._orders.notify_all()
+                self._requests.single_step = single_step
+                self._set_state("running")
                 return True
-            self._halt = self._renew = self._asked = False
-            self.error = None
-            self._set("running")
-            # A daemon: it must not keep a kernel from shutting down; but to be cut off in the
-            # middle of a step would abort the process.
+            self._requests, self.error = _Requests(single_step=single_step), None
+            self._set_state("running")
+            # A daemon, which does not keep a kernel from shutting down; but one that is cut off in
+            # the middle of a step would abort the process.
             atexit.register(self.stop)
-            self._thread = threading.Thread(target=self._work, name="nst run", daemon=True)
+            self._thread = thread = threading.Thread(target=self._work, name="nst run", daemon=True)
         if self.threaded:
-            self._thread.start()
+            thread.start()
         else:
             self._work()
         return True
 
     def pause(self) -> None:
         """Wait after the step that is being taken."""
-        with self._orders:
+        with self._condition:
             if self.state == "running":
-                self._set("paused")
+                self._set_state("paused")
 
     def stop(self, wait: bool = True) -> None:
-        """End the run, and keep its picture in ``result``."""
-        with self._orders:
-            self._halt = True
-            self._orders.notify_all()
+        """End the run; its image is kept in ``result``.
+
+        Parameters
+        ----------
+        wait : bool
+            Return only when it has ended.
+        """
+        with self._condition:
+            self._requests.stop = True
+            self._condition.notify_all()
         if wait:
             self.join()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the run is over, and say whether it is; Ctrl-C stops the run."""
+        """Wait until the run is over; Ctrl-C stops it.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        bool
+            Whether it is over.
+        """
         thread = self._thread
         if thread is None or thread is threading.current_thread() or not thread.is_alive():
             return True
@@ -128,72 +158,83 @@ class LiveRun:
             self.stop()
         return not thread.is_alive()
 
-    def renew(self) -> None:
-        """Make the loss anew, and go on with it from the same picture."""
-        with self._orders:
-            self._renew = True
-            self._orders.notify_all()
+    def reload_loss(self) -> None:
+        """Make the loss anew, and go on with it from the same image."""
+        with self._condition:
+            self._requests.reload = True
+            self._condition.notify_all()
 
-    def so_far(self) -> Result | None:
-        """Return the result as it is now, also of a run that goes on."""
-        with self._orders:
+    def so_far(self, timeout: float = SNAPSHOT_SECONDS) -> Result | None:
+        """Return the result as it is now, also of a run that goes on.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait at most for the step that is being taken.
+
+        Returns
+        -------
+        Result or None
+            None if that step took longer.
+        """
+        with self._condition:
             if self.state == "idle":
                 return self.result
-            self._asked = True
-            self._orders.notify_all()
-            self._orders.wait_for(lambda: not self._asked or self.state == "idle", timeout=60)
-            return self.result if self.state == "idle" else self._so_far
+            requests = self._requests
+            requests.result = True
+            self._condition.notify_all()
+            answered = self._condition.wait_for(lambda: not requests.result, timeout)
+            return requests.answer if answered else None
 
-    def _set(self, state: str) -> None:
+    def _set_state(self, state: State) -> None:
         self.state = state
-        self.changed()
+        self.on_state_change()
+        self._condition.notify_all()
 
     def _work(self) -> None:
+        requests = self._requests
         try:
-            again = True
-            while again:
-                self._renew = False
+            while True:
+                requests.reload = False
                 loss = self.make_loss()
-                self.turn(loss)
-
-                def after_step(progress: Progress, loss: Any = loss) -> bool:
-                    return self._after_step(progress, loss)
-
-                self.result = optimize(loss, self.result, steps=ENDLESS, callback=after_step)
-                again = self._renew and not self._halt
-        except Exception as error:  # a thread has nobody else to tell
+                self.update_weights(loss)
+                after_step = partial(self._after_step, loss)
+                self.result = optimize(loss, self.result, steps=MAX_STEPS, callback=after_step)
+                self.result.continuation = None  # memory, of use to this loss only
+                if requests.stop or not requests.reload:
+                    break
+        except Exception as error:  # in a thread, where no caller would see it
             self.error = error
-        except KeyboardInterrupt:  # before the first step, where it is no thread
+        except KeyboardInterrupt:  # without a thread, before the first step
             pass
         finally:
             atexit.unregister(self.stop)
-            with self._orders:
-                self._set("idle")
-                self._orders.notify_all()
+            with self._condition:
+                requests.answer, requests.result = self.result, False
+                self._set_state("idle")
 
-    def _after_step(self, progress: Progress, loss: Any) -> bool:
-        """Show the step, carry out what was ordered meanwhile, say whether to go on."""
-        self._times.append(time.monotonic())
-        with self._orders:
-            if self._once and self.state == "running":
-                self._set("paused")
-            over = self._halt or progress.step >= self.end
-            waits = over or self.state == "paused"
-        self.show(progress, waits)
-        with self._orders:
+    def _after_step(self, loss: Loss, progress: Progress) -> bool:
+        """Show the step, do what was requested meanwhile, return whether to go on."""
+        requests = self._requests
+        with self._condition:
+            if requests.single_step and self.state == "running":
+                self._set_state("paused")
+            shown_as_last = requests.stop or progress.step >= self.end or self.state == "paused"
+        self.show(progress, shown_as_last)
+        with self._condition:
             while True:
-                if self._asked:
-                    self._so_far, self._asked = progress.result(), False
-                    self._orders.notify_all()
-                if self._halt or self._renew or progress.step >= self.end:
+                if requests.result:
+                    requests.answer, requests.result = progress.result(), False
+                    self._condition.notify_all()
+                if requests.stop or requests.reload or progress.step >= self.end:
                     return False
                 if self.state == "running":
                     break
-                if not self.threaded:  # there is nobody who could wake it
+                if not self.threaded:  # nobody could wake it
                     return False
-                if not waits:  # the order came just now
-                    waits = True
-                    self.show(progress, waits)
-                self._orders.wait()
-        self.turn(loss)
+                if not shown_as_last:  # the pause was asked for just now
+                    shown_as_last = True
+                    self.show(progress, shown_as_last)
+                self._condition.wait()
+        self.update_weights(loss)
         return True

@@ -1,0 +1,62 @@
+"""Where the explorer is shown: what Colab cannot do, and cells that are run again."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import Protocol
+
+from IPython import get_ipython
+
+__all__: list[str] = []
+
+
+COLAB_NOTE = (
+    "Colab shows nothing that comes from a thread, so Start keeps the notebook busy until its "
+    "steps are done: sliders count from the next Start, and the cell's stop button interrupts."
+)
+
+
+class Closable(Protocol):
+    """What can be taken off the screen."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+# By the cell, its count and the object: what is on the screen. It goes when nothing else needs it.
+_shown: weakref.WeakValueDictionary[tuple[str, int, int], Closable] = weakref.WeakValueDictionary()
+
+
+def shows_threads() -> bool:
+    """Return whether the front end shows what a thread changes; Colab does not."""
+    return "google.colab" not in sys.modules
+
+
+def prepare_colab() -> None:
+    """Let Colab show ipywidgets 8, where it can."""
+    output = sys.modules.get("google.colab.output")
+    if output is not None and hasattr(output, "enable_custom_widget_manager"):
+        output.enable_custom_widget_manager()
+
+
+def close_predecessors(widget: Closable) -> None:
+    """Close what earlier runs of this cell have shown.
+
+    Parameters
+    ----------
+    widget : Closable
+        What this run of the cell shows; the next one closes it.
+    """
+    shell = get_ipython()
+    if not hasattr(shell, "get_parent"):
+        return
+    cell = shell.get_parent().get("metadata", {}).get("cellId")
+    if cell is None:
+        return
+    count = shell.execution_count
+    for key, shown in list(_shown.items()):
+        if key[0] == cell and key[1] != count:
+            shown.close()
+            del _shown[key]
+    _shown[cell, count, id(widget)] = widget

@@ -1,0 +1,76 @@
+"""The networks that the explorer offers.
+
+Knows nothing of widgets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from nst_helpers.network.features import Features
+from nst_helpers.network.load import load_network
+
+__all__: list[str] = []
+
+OFFERED = {"bundled": "bundled", "VGG-19": "vgg19", "random weights": "random"}
+
+
+class Networks:
+    """Networks by name; each is loaded when it is first needed.
+
+    Parameters
+    ----------
+    net : str, path or Features
+        Loaded at once, so that the caller gets its errors.
+    served : bool
+        Offer none that would have to be downloaded.
+
+    Attributes
+    ----------
+    options : dict of str to str
+        What to call a network on the screen, and its name.
+    first : str
+        The name of ``net``.
+    loaded : dict of str to Features
+        By name.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As ``load_network``.
+    """
+
+    def __init__(self, net: str | Path | Features, served: bool = False) -> None:
+        self.options = dict(OFFERED)
+        if isinstance(net, Features):
+            loaded, self.first = net, f"yours: {net.name}"
+        else:
+            with contextlib.redirect_stdout(io.StringIO()):  # the control shows which one it is
+                loaded = load_network(net)
+            # A file goes by its name: settings travel, and its path is of this machine.
+            offered = loaded.source in OFFERED.values()
+            self.first = loaded.source if offered else loaded.name
+        if served and self.first != "vgg19":
+            del self.options["VGG-19"]
+        if self.first not in self.options.values():
+            self.options[self.first] = self.first
+        self.loaded = {self.first: loaded}
+
+    def load(self, name: str, say: Callable[[str], object] = lambda text: None) -> Features:
+        """Return a network.
+
+        Parameters
+        ----------
+        name : str
+            Of one of the options.
+        say : callable
+            Given what to tell people meanwhile, "" where that is over.
+        """
+        if name not in self.loaded:
+            say(f"loading the network {name} ...")
+            self.loaded[name] = load_network(name)
+            say("")
+        return self.loaded[name]

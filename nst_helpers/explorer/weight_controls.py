@@ -1,0 +1,135 @@
+"""The controls of the loss's weights: alpha / beta, and one for each style layer."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import ipywidgets
+from ipywidgets import HTML
+
+from nst_helpers.explorer.widgets import WIDE, set_value
+from nst_helpers.losses import RATIOS, STYLE_LAYERS
+
+__all__: list[str] = []
+
+RECEPTIVE_FIELD = {  # what a style layer describes, and how many pixels one of its positions sees
+    "relu1_1": ("colours, and the finest grain", 3),
+    "relu2_1": ("threads and fine strokes", 10),
+    "relu3_1": ("strokes, small motifs", 24),
+    "relu4_1": ("large motifs", 68),
+    "relu5_1": ("the largest shapes", 156),
+}
+
+
+class WeightControls:
+    """Sliders for alpha / beta, with presets, and for the weights of the style layers.
+
+    Attributes
+    ----------
+    ratio, presets, label : ipywidgets.Widget
+        alpha / beta as a slider, as buttons, and in words.
+    layers : dict of str to ipywidgets.FloatSlider
+        Weight of each style layer.
+    equal : ipywidgets.Button
+        Gives all layers the same weight.
+    """
+
+    def __init__(self) -> None:
+        self.label = HTML("<b>alpha / beta</b> = 0.01")
+        self.ratio = ipywidgets.FloatLogSlider(
+            value=1e-2,
+            min=-5,
+            max=0,
+            step=0.05,
+            readout=False,
+            tooltip="To the right the picture obeys the photograph, to the left the painting.",
+            **WIDE,
+        )
+        options = [("texture only", 0.0), *((f"{r:.0e}".replace("e-0", "e-"), r) for r in RATIOS)]
+        self.presets = ipywidgets.ToggleButtons(
+            options=[*options, ("content only", math.inf)],
+            value=1e-2,
+            tooltips=[
+                "Forget the photograph: alpha = 0",
+                *("The paper's Fig. 4" for _ in RATIOS),
+                "Forget the painting: beta = 0",
+            ],
+        )
+        self.layers = {
+            layer: ipywidgets.FloatSlider(
+                value=1 / len(STYLE_LAYERS),
+                min=0,
+                max=1,
+                step=0.01,
+                description=layer,
+                tooltip=f"Weight of {what}: a position sees {pixels} pixels",
+                **WIDE,
+            )
+            for layer, (what, pixels) in RECEPTIVE_FIELD.items()
+        }
+        self.equal = ipywidgets.Button(
+            description="1/5 each", tooltip="As in the paper: all style layers alike", **WIDE
+        )
+        self.ratio.observe(lambda _: self._ratio_moved(), "value")
+        self.presets.observe(lambda _: self._preset_pressed(), "value")
+        self.equal.on_click(lambda _: self.set_equal())
+
+    @property
+    def alpha_beta(self) -> tuple[float, float]:
+        """The pair alpha, beta, of which one is 1; set them to numbers >= 0, not both 0."""
+        limits = {0.0: (0.0, 1.0), math.inf: (1.0, 0.0)}
+        return limits.get(self.presets.value, (self.ratio.value, 1.0))
+
+    @alpha_beta.setter
+    def alpha_beta(self, weights: tuple[float, float]) -> None:
+        alpha, beta = weights
+        if not (alpha >= 0 and beta >= 0 and alpha + beta > 0):
+            raise ValueError(f"alpha and beta must be >= 0, not both 0; got {alpha!r} and {beta!r}")
+        ratio = alpha / beta if beta else math.inf
+        if ratio in (0, math.inf):
+            self.presets.value = ratio
+        else:
+            set_value("alpha / beta", self.ratio, ratio)
+            self._press_nearest()  # the slider may have stood there already
+
+    @property
+    def ratio_text(self) -> str:
+        """The ratio alpha / beta in words."""
+        alpha, beta = self.alpha_beta
+        if not (alpha and beta):
+            return "∞ (content only)" if alpha else "0 (texture only)"
+        return re.sub(r"e([+-])0*(\d)", r"e\1\2", f"{alpha / beta:.2g}")
+
+    @property
+    def layer_weights(self) -> dict[str, float]:
+        """The weight of each style layer; set some of them to numbers from 0 to 1."""
+        return {layer: slider.value for layer, slider in self.layers.items()}
+
+    @layer_weights.setter
+    def layer_weights(self, weights: dict[str, float]) -> None:
+        for layer, weight in weights.items():
+            if layer not in self.layers:
+                raise ValueError(f"style layers are {', '.join(self.layers)}; got {layer!r}")
+            set_value(layer, self.layers[layer], weight)
+
+    def set_equal(self) -> None:
+        """Give all style layers the same weight."""
+        for slider in self.layers.values():
+            slider.value = 1 / len(self.layers)
+
+    def _ratio_moved(self) -> None:
+        self._press_nearest()
+        self._show_ratio()
+
+    def _preset_pressed(self) -> None:
+        if self.presets.value in RATIOS:
+            self.ratio.value = self.presets.value
+        self._show_ratio()
+
+    def _press_nearest(self) -> None:
+        near = [r for r in RATIOS if math.isclose(r, self.ratio.value, rel_tol=1e-3)]
+        self.presets.value = near[0] if near else None
+
+    def _show_ratio(self) -> None:
+        self.label.value = f"<b>alpha / beta</b> = {self.ratio_text}"
