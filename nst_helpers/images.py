@@ -397,6 +397,3 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
     return picture.convert("RGB")
-
-
-check_output = validate_output  # until __init__ and __main__ use the new name

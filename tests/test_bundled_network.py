@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import nst_helpers as nst
-from nst_helpers.network.weights import BUNDLED
+from nst_helpers.network.weights import BUNDLED, layer_names
 
 
 @pytest.fixture(scope="module")
@@ -19,22 +19,22 @@ def likeness(image, photograph):
     return np.corrcoef(*(s.mean(1).flatten().numpy() for s in small))[0, 1]
 
 
-def test_file_is_small_and_says_how_it_was_made():
+def test_the_file_is_small_and_says_how_it_was_trained():
     assert BUNDLED.stat().st_size < 6_000_000
     _, metadata = nst.load_weights("bundled")
     assert {"teacher", "photographs", "training", "widths", "normalised"} <= set(metadata)
 
 
-def test_it_has_vgg19s_layers(net):
+def test_it_has_vgg19s_layers_and_average_pooling(net):
     convolutions = [name for name in net.layers if name.startswith("conv")]
-    assert convolutions == nst.layer_names()
+    assert convolutions == layer_names()
     assert net.pooling == "avg"
 
 
 @pytest.fixture(scope="module")
 def moments(net):
     """Each filter's mean activation and mean square over the sample pictures, by layer."""
-    layers = [name.replace("conv", "relu") for name in nst.layer_names()]
+    layers = [name.replace("conv", "relu") for name in layer_names()]
     sums, squares, positions = (dict.fromkeys(layers, 0.0) for _ in range(3))
     for path in nst.sample_images().values():
         for name, maps in net(nst.load_image(path, 160), layers).items():
@@ -50,27 +50,26 @@ def test_no_filter_is_dead_or_far_from_a_mean_activation_of_1(moments):
         assert means.max() < 1.02, name  # half precision rounds
 
 
-def test_no_filter_fires_at_a_few_places_only(moments):
-    """Scaled to a mean of 1, the optimiser would serve it alone: textures got spots of noise."""
+def test_no_filter_responds_at_a_few_positions_only(moments):
+    """Normalised to a mean of 1, it would dominate the Gram matrix: spots of noise in textures."""
     for name, (means, squares) in moments.items():
         assert (squares.sqrt() / means).max() < 12, name
 
 
-def test_channels_fill_vectors(net):
-    """A CPU's vectors hold 16 numbers: 24 channels take as long as 32."""
+def test_channel_counts_are_multiples_of_16(net):
+    """A CPU's vector registers hold 16 numbers: 24 channels take as long as 32."""
     assert all(conv.out_channels % 16 == 0 for conv in net.convolutions.values())
 
 
 def test_the_sweep_goes_from_style_to_content(net):
     content, style = nst.load_image("chelsea", 96), nst.load_image("night_sky", 96)
     results = nst.alpha_beta_sweep(net, content, style, steps=80)
-    alike = [likeness(result.image, content) for result in results]
-    assert alike[0] < 0.2
-    assert alike[1] < alike[2] < alike[3]
-    assert alike[3] > 0.5
-    # Judged by one and the same loss, each has less style than the one before.
-    judge = nst.StyleTransferLoss(net, style=style)
-    styles = [judge(result.image).style.item() for result in results]
+    likenesses = [likeness(result.image, content) for result in results]
+    assert likenesses[0] < 0.2
+    assert likenesses[1] < likenesses[2] < likenesses[3]
+    assert likenesses[3] > 0.5
+    style_loss = nst.StyleTransferLoss(net, style=style)  # one and the same for all
+    styles = [style_loss(result.image).style.item() for result in results]
     assert styles[1] < styles[2] < styles[3]
 
 
@@ -82,7 +81,7 @@ def test_reconstruction_from_noise_is_the_photograph(net):
     assert likeness(nst.optimize(loss, start, steps=60).image, photograph) > 0.8
 
 
-def test_deeper_layers_forget_the_pixels(net):
+def test_reconstructions_from_deeper_layers_are_further_from_the_pixels(net):
     photograph = nst.load_image("chelsea", 96)
     errors = []
     for layer in ("relu1_2", "relu3_2", "relu5_2"):
@@ -92,7 +91,7 @@ def test_deeper_layers_forget_the_pixels(net):
     assert errors[0] < errors[1] < errors[2]
 
 
-def test_texture_takes_the_colours_of_its_model(net):
+def test_texture_has_the_colours_of_its_style_image(net):
     leaves = nst.load_image("leaves", 96)
     loss = nst.StyleTransferLoss(net, style=leaves)
     result = nst.optimize(loss, nst.noise_like(leaves), steps=250)
