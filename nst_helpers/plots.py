@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython.display import DisplayHandle, Image, display
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nst_helpers.network.features import Features
+from nst_helpers import _validate
 from nst_helpers.images import to_image, to_pil
 from nst_helpers.losses import CONTENT_LAYERS, STYLE_LAYERS
+from nst_helpers.network.features import Features, stride
 from nst_helpers.optimization import Progress, Result
 
 __all__ = [
     "LiveView",
-    "figure_to_image",
-    "figures_as_jpeg",
     "plot_history",
     "plot_layers",
     "show_images",
@@ -67,12 +68,13 @@ def show_images(
     if axes is None:
         columns = min(columns or len(pictures), len(pictures))
         rows = math.ceil(len(pictures) / columns)
-        shape = np.mean([p.width / p.height for p in pictures])
-        size = (columns * height * shape, rows * (height + (0.3 if titles else 0.1)))
+        aspect = sum(p.width / p.height for p in pictures) / len(pictures)
+        size = (columns * height * aspect, rows * (height + (0.3 if titles else 0.1)))
         figure = plt.figure(figsize=size, layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for unused in axes[len(pictures) :]:
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for unused in grid[len(pictures) :]:
             unused.axis("off")
+        axes = list(grid)
     axes = list(axes)[: len(pictures)]
     for i, (picture, ax) in enumerate(zip(pictures, axes, strict=True)):
         ax.imshow(picture, interpolation="antialiased")
@@ -83,7 +85,7 @@ def show_images(
     return axes
 
 
-def plot_history(history: Sequence[dict] | Result, ax: Axes | None = None) -> Axes:
+def plot_history(history: Sequence[dict[str, float]] | Result, ax: Axes | None = None) -> Axes:
     """Plot the loss terms against the step, on a logarithmic axis; terms that are 0 are left out.
 
     Parameters
@@ -139,8 +141,8 @@ def show_matrix(
         size = (1.5 + 0.9 * len(columns), 0.9 + 0.45 * len(rows)) if len(rows) else (3.6, 3.4)
         ax = plt.figure(figsize=size, layout="constrained").subplots()
     limit = values.max() if limit is None else limit
-    aspect = "auto" if len(rows) else "equal"
-    ax.imshow(values, vmin=0, vmax=limit, cmap="viridis", aspect=aspect, interpolation="nearest")
+    ax.imshow(values, vmin=0, vmax=limit, cmap="viridis", interpolation="nearest")
+    ax.set_aspect("auto" if len(rows) else "equal")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.set_title(title or "")
@@ -166,27 +168,48 @@ def plot_layers(net: Features, size: int = 256, ax: Axes | None = None) -> Axes:
     """
     if ax is None:
         ax = plt.figure(figsize=(11, 3.6), layout="constrained").subplots()
-    x, side, channels, names = 0.0, size, 3, []
-    for layer in ("picture", *(name for name in net.layers if not name.startswith("conv"))):
-        if layer.startswith("relu"):
-            channels = net.convolutions[layer.replace("relu", "conv")].out_channels
-        elif layer.startswith("pool"):
-            side //= 2
-        colour = "#bbbbbb" if layer.startswith("pool") else "#dddddd"
-        colour = COLOURS["style"] if layer in STYLE_LAYERS else colour
-        colour = COLOURS["content"] if layer in CONTENT_LAYERS else colour
-        width = 0.35 + 0.1 * math.log2(channels)
-        ax.bar(x + width / 2, side, width, bottom=-side / 2, color=colour, edgecolor="white")
-        if layer[4:] in ("ure", *(f"{block}_1" for block in range(1, 6))):
-            said = f"{channels} x\n{side} x {side}"
-            ax.text(x + width / 2, side / 2 + size / 40, said, ha="center", va="bottom", fontsize=8)
-        names.append((x + width / 2, layer))
-        x += width + {"pict": 1.3, "pool": 0.5}.get(layer[:4], 0.12)
-    ax.set_xticks(*zip(*names, strict=True), rotation=60, ha="right", rotation_mode="anchor")
+    x, ticks = 0.0, []
+    for box in _boxes(net, size):
+        width = 0.35 + 0.1 * math.log2(box.channels)
+        middle, top = x + width / 2, box.side / 2
+        ax.bar(middle, box.side, width, bottom=-top, color=box.colour, edgecolor="white")
+        if box.has_label:
+            label = f"{box.channels} x\n{box.side} x {box.side}"
+            ax.text(middle, top + size / 40, label, ha="center", va="bottom", fontsize=8)
+        ticks.append((middle, box.layer))
+        x += width + box.gap
+    ax.set_xticks(*zip(*ticks, strict=True), rotation=60, ha="right", rotation_mode="anchor")
     ax.set(yticks=[], xlim=(-0.3, x), ylim=(-0.55 * size, 0.72 * size))
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return ax
+
+
+class _Box(NamedTuple):
+    """A layer on the map of a network: C maps of side x side, and the gap behind it."""
+
+    layer: str
+    channels: int
+    side: int
+    colour: str
+    has_label: bool
+    gap: float
+
+
+def _boxes(net: Features, size: int) -> Iterator[_Box]:
+    """Return what a picture passes on its way through a network."""
+    yield _Box("picture", 3, size, "#dddddd", True, 1.3)
+    channels = 3
+    for layer in net.layers:
+        side = size // stride(layer)
+        if layer.startswith("pool"):
+            yield _Box(layer, channels, side, "#bbbbbb", False, 0.5)
+        elif layer.startswith("relu"):
+            channels = net.convolution(layer.replace("relu", "conv")).out_channels
+            colour = COLOURS["style"] if layer in STYLE_LAYERS else "#dddddd"
+            colour = COLOURS["content"] if layer in CONTENT_LAYERS else colour
+            is_first_of_block = layer.endswith("_1")
+            yield _Box(layer, channels, side, colour, is_first_of_block, 0.12)
 
 
 def figure_to_image(figure: Figure) -> torch.Tensor:
@@ -202,39 +225,20 @@ def figure_to_image(figure: Figure) -> torch.Tensor:
     torch.Tensor
         (1, 3, H, W) in [0, 1].
     """
-    own = figure.canvas
+    canvas_before = figure.canvas
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    figure.set_canvas(own)
+    figure.set_canvas(canvas_before)
     return to_image(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
-def figures_as_jpeg(quality: int = 85, dpi: int = 100) -> None:
-    """Keep a notebook's figures as JPEG, which is much smaller than PNG; elsewhere, do nothing.
-
-    Parameters
-    ----------
-    quality : int
-        Of the JPEG, up to 95.
-    dpi : int
-        Pixels per inch of a figure.
-    """
-    from IPython import get_ipython
-
-    if get_ipython() is not None:
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-
-        set_matplotlib_formats("jpeg", pil_kwargs={"quality": quality})
-        plt.rcParams["figure.dpi"] = dpi
-
-
 class LiveView:
-    """A callback for ``optimize`` that shows the picture and the loss in a notebook as it runs.
+    """A callback for ``optimize`` that shows image and loss in a notebook while it runs.
 
     Parameters
     ----------
     show_every : int
-        Steps between two pictures; the last step is always shown.
+        Steps between two drawings, 1 or more; the last step is always shown.
     height : float
         Of the figure, in inches.
 
@@ -245,11 +249,10 @@ class LiveView:
     """
 
     def __init__(self, show_every: int = 25, height: float = 3.4) -> None:
-        if show_every < 1:
-            raise ValueError(f"show_every must be 1 or more; got {show_every!r}")
-        self.show_every, self.height = show_every, height
-        self.history: list[dict] = []
-        self._display = None
+        self.show_every = _validate.positive_int("show_every", show_every)
+        self.height = height
+        self.history: list[dict[str, float]] = []
+        self._handle: DisplayHandle | None = None
 
     def __call__(self, progress: Progress) -> None:
         """Record the step, and every ``show_every`` steps draw."""
@@ -261,7 +264,7 @@ class LiveView:
         self._show(self.draw(progress))
 
     def draw(self, progress: Progress) -> Figure:
-        """Return the figure: the picture, and the loss so far."""
+        """Return the figure: the image, of a batch the first one, and the loss so far."""
         image = progress.image()[:1]
         width = self.height * image.shape[3] / image.shape[2]
         figure = Figure(figsize=(width + 5, self.height), layout="constrained")
@@ -274,12 +277,10 @@ class LiveView:
         return figure
 
     def _show(self, figure: Figure) -> None:
-        from IPython.display import Image, display
-
         file = io.BytesIO()
         figure.savefig(file, format="jpeg", dpi=90, pil_kwargs={"quality": 85})
         picture = Image(file.getvalue(), format="jpeg")
-        if self._display is None:
-            self._display = display(picture, display_id=True)
+        if self._handle is None:
+            self._handle = display(picture, display_id=True)
         else:
-            self._display.update(picture)
+            self._handle.update(picture)

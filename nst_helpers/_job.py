@@ -1,0 +1,145 @@
+"""What the runs of a sweep share, and how a batch of them is done: one loss, one start."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from nst_helpers.engine.memory import available_memory
+from nst_helpers.images import noise_like
+from nst_helpers.losses import StyleTransferLoss
+from nst_helpers.network.features import Features
+from nst_helpers.optimization import Progress, Result, estimate_memory, optimize
+
+BATCH_SHARE = 0.8  # of the free memory: estimates may be a quarter too low
+
+
+class Case(NamedTuple):
+    """What is to be run: numbers of content and style, counted from 0, ratio and seed."""
+
+    number: int
+    content: int
+    style: int
+    ratio: float
+    seed: int
+
+    def __str__(self) -> str:
+        _, content, style, ratio, seed = self
+        return f"the run of content {content}, style {style}, ratio {ratio:g}, seed {seed}"
+
+
+@dataclass
+class Job:
+    """What all runs share; goes to a worker of a cluster as it is."""
+
+    net: Features
+    contents: list[torch.Tensor]
+    styles: list[torch.Tensor]
+    start: torch.Tensor | Literal["content"] | None
+    optimize_options: Mapping[str, Any]
+    loss_options: Mapping[str, Any]
+
+    def batch_key(self, case: Case) -> tuple[object, ...]:
+        """Return what runs have in common that can share a batch."""
+        content, style = self.contents[case.content], self.styles[case.style]
+        is_batch = content.shape[0] > 1 or style.shape[0] > 1  # already: it stays by itself
+        # Without weight the content is not even looked at: another loss.
+        return content.shape, case.ratio == 0, case.number if is_batch else None
+
+    def batch_size(self, case: Case) -> int:
+        """Return how many runs like this one the device can do together."""
+        if not is_gpu(self.net.device):
+            return 1
+        names = [n for n in ("optimizer", "history_size") if n in self.optimize_options]
+        options = {name: self.optimize_options[name] for name in names}
+        needed = estimate_memory(self.loss([case]), self.starts([case]).shape, **options)
+        return max(1, int(BATCH_SHARE * available_memory(self.net.device) / needed))
+
+    def loss(self, cases: Sequence[Case]) -> StyleTransferLoss:
+        """Return the loss of a batch, in which each run has its own images and ratio."""
+        contents = _distinct(self.contents, [case.content for case in cases])
+        styles = _distinct(self.styles, [case.style for case in cases])
+        ratios = [case.ratio for case in cases]
+        alpha = ratios if len(cases) > 1 else ratios[0]
+        content = torch.cat(contents)
+        return StyleTransferLoss(
+            self.net, content, styles, alpha=alpha, beta=1.0, **self.loss_options
+        )
+
+    def starts(self, cases: Sequence[Case]) -> torch.Tensor:
+        """Return where runs start, (B, 3, H, W)."""
+        if isinstance(self.start, torch.Tensor):
+            return torch.cat([self.start for _ in cases])
+        contents = [self.contents[case.content] for case in cases]
+        if self.start == "content":
+            return torch.cat(contents)
+        pairs = zip(contents, cases, strict=True)
+        return torch.cat([noise_like(content, case.seed) for content, case in pairs])
+
+    def run(
+        self, cases: Sequence[Case], callback: Callable[[Progress], object] | None = None
+    ) -> Result:
+        """Do runs with the same ``batch_key`` in one batch."""
+        loss, starts = self.loss(cases), self.starts(cases)
+        try:
+            return optimize(loss, starts, callback=callback, **self.optimize_options)
+        except ValueError as error:
+            if _any_finite(loss, starts):
+                raise  # something else is wrong, and likely with every run
+            return Result(starts.clamp(0, 1), stopped="not finite", problem=str(error))
+
+    def split(self, cases: Sequence[Case], result: Result) -> list[Result]:
+        """Return the results of a batch run by run."""
+        if len(cases) == 1:
+            return [result]
+        results = []
+        for case, part in zip(cases, result.split(), strict=True):
+            if not result.history:
+                part = self.failed(case, result.problem, "not finite")
+            elif not math.isfinite(part.history[-1]["total"]):
+                part = self.failed(case, "the loss is not finite at the start", "not finite")
+            elif result.ok:  # a problem of other images of the batch
+                part = replace(part, problem="")
+            results.append(part)
+        return results
+
+    def failed(
+        self,
+        case: Case,
+        problem: object,
+        stopped: Literal["not finite", "no progress"] = "no progress",
+    ) -> Result:
+        """Return the result of a run of which nothing came: its start, and the reason."""
+        return Result(self.starts([case]).clamp(0, 1), stopped=stopped, problem=str(problem))
+
+    def to(self, device: torch.device | str) -> Job:
+        """Return a copy for another machine: the network on ``device``, images on the CPU."""
+        return replace(
+            self,
+            net=copy.deepcopy(self.net).to(device),
+            contents=[image.cpu() for image in self.contents],
+            styles=[image.cpu() for image in self.styles],
+            start=self.start.cpu() if isinstance(self.start, torch.Tensor) else self.start,
+        )
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Return whether it has a memory of its own, and time for more than one run."""
+    return device.type != "cpu"
+
+
+def _distinct(images: list[torch.Tensor], which: Sequence[int]) -> list[torch.Tensor]:
+    """Return the image of each run, or only one if it is the same for all."""
+    return [images[i] for i in (which if len(set(which)) > 1 else which[:1])]
+
+
+def _any_finite(loss: StyleTransferLoss, starts: torch.Tensor) -> bool:
+    try:
+        return bool(loss(starts.to(loss.device)).total.isfinite().any())
+    except ValueError:
+        return True
