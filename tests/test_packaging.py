@@ -44,38 +44,36 @@ def third_party(sources):
             modules.add(node.module.split(".")[0])
     owners = importlib.metadata.packages_distributions()
     return {
-        canonicalize_name(owners[module][0])
+        canonicalize_name(owners.get(module, [module])[0])
         for module in modules - OURS - set(sys.stdlib_module_names)
     }
 
 
-def python_files(folder):
-    return [path.read_text(encoding="utf-8") for path in (ROOT / folder).rglob("*.py")]
+def python_files(*patterns):
+    return [p.read_text(encoding="utf-8") for pattern in patterns for p in ROOT.glob(pattern)]
 
 
-def code_cells():
+def walkthrough():
+    """What the notebooks' cells, and the scripts that run them, say."""
     paths = [*(ROOT / "notebooks").glob("*.ipynb"), ROOT / "scripts" / "app.ipynb"]
     cells = [cell for path in paths for cell in nbformat.read(path, as_version=4).cells]
-    return [cell.source for cell in cells if cell.cell_type == "code"]
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+    return sources + python_files("scripts/run_notebooks.py", "scripts/pictures/notebooks.py")
 
 
 def test_dependencies_are_what_the_package_imports():
     # Dask is imported where a cluster's client is at hand: an extra.
-    assert third_party(python_files("nst_helpers")) == names(DEPENDENCIES + EXTRAS["cluster"])
+    package = third_party(python_files("nst_helpers/**/*.py"))
+    assert package == names(DEPENDENCIES + EXTRAS["cluster"])
 
 
-@pytest.mark.parametrize(
-    ("sources", "extras"),
-    [
-        (code_cells, ["notebooks"]),
-        (lambda: python_files("scripts"), ["notebooks", "browser"]),
-        (lambda: python_files("tests"), ["notebooks", "browser", "cluster", "page", "test"]),
-    ],
-    ids=["notebooks", "scripts", "tests"],
-)
-def test_what_else_is_imported_is_among_the_extras(sources, extras):
-    requirements = [requirement for extra in extras for requirement in EXTRAS[extra]]
-    assert third_party(sources()) <= names(DEPENDENCIES + requirements)
+def test_the_walkthrough_imports_the_package_and_the_extra_for_notebooks():
+    assert third_party(walkthrough()) <= names(DEPENDENCIES + EXTRAS["notebooks"])
+
+
+def test_scripts_and_tests_import_what_some_extra_names():
+    sources = python_files("conftest.py", "scripts/**/*.py", "tests/*.py")
+    assert third_party(sources) <= names(sum(EXTRAS.values(), DEPENDENCIES))
 
 
 def test_every_requirement_has_a_lower_bound():
