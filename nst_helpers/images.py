@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
@@ -60,8 +59,7 @@ def load_image(source: PictureFile, size: int | None = None) -> torch.Tensor:
     Parameters
     ----------
     source : path, sample name, bytes or memoryview
-        Anything Pillow opens, or what is in such a file (as an upload brings it), or the name of
-        a sample picture, such as ``"chelsea"``.
+        Anything Pillow opens; its content, as of an upload; or a sample's name: ``"chelsea"``.
     size : int, optional
         Length in pixels to give the *shorter* side, keeping the shape. The file's own by default.
 
@@ -138,7 +136,7 @@ def cover_image(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return image[:, :, top : top + height, left : left + width].clamp(0, 1)
 
 
-def to_image(picture: Image.Image | npt.NDArray[Any]) -> torch.Tensor:
+def to_image(picture: Image.Image | np.typing.NDArray[Any]) -> torch.Tensor:
     """Turn an RGB picture, or an array (H, W, 3) uint8, into an image (1, 3, H, W)."""
     array = np.array(picture, dtype=np.float32) / 255
     if array.ndim != 3 or array.shape[2] != 3:
@@ -147,7 +145,7 @@ def to_image(picture: Image.Image | npt.NDArray[Any]) -> torch.Tensor:
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:
-    """Turn one image into a Pillow picture.
+    """Return one image as a Pillow picture.
 
     Parameters
     ----------
@@ -169,28 +167,22 @@ def to_pil(image: torch.Tensor) -> Image.Image:
 
 
 def validate_output(path: StrPath) -> Path:
-    """Return ``path`` if a picture can be written there, before the work of making it.
-
-    Makes the folder if need be; touches no file of that name. Raises ValueError if the ending
-    names no format that Pillow writes; OSError if the folder cannot be made or written, or
-    ``path`` is a folder itself.
-    """
+    """Return ``path``, its folder made, if a picture can be written there; if not, raise."""
     path = Path(path)
     if _format(path) not in Image.SAVE:
         raise ValueError(f"cannot write {path.name!r}: end it in .png, .jpg or .webp")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a picture")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _part(path).touch()
+    _part(path).touch()  # and no file that may be there already
     _part(path).unlink()
     return path
 
 
 def save_image(image: torch.Tensor, path: StrPath, settings: dict[str, Any] | None = None) -> Path:
-    """Write one image to ``path``, in the format its ending names, and return the path.
+    """Write one image to ``path``, in the format its ending names.
 
-    All or nothing: a write that fails or is interrupted leaves an older file of that name as it
-    was. The folder is made if need be.
+    All or nothing: a failed or interrupted write leaves an older file. Makes the folder if needed.
 
     Parameters
     ----------
@@ -200,6 +192,11 @@ def save_image(image: torch.Tensor, path: StrPath, settings: dict[str, Any] | No
         Ends in .png, .jpg, .webp or another format that Pillow writes.
     settings : dict, optional
         How the image was made, anything JSON can hold: kept in a .png, for ``load_settings``.
+
+    Returns
+    -------
+    Path
+        ``path``.
 
     Raises
     ------
@@ -237,10 +234,9 @@ def load_settings(source: PictureFile) -> dict[str, Any]:
     try:
         with Image.open(opened) as file:
             file.load()
-            settings: dict[str, Any] = json.loads(file.info[SETTINGS])
-    except (OSError, SyntaxError, KeyError, ValueError) as error:
+            return dict(json.loads(file.info[SETTINGS]))
+    except (OSError, SyntaxError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no settings of this package") from error
-    return settings
 
 
 def save_animation(
@@ -251,7 +247,7 @@ def save_animation(
     last: int = 2000,
     quality: int = 75,
 ) -> Path:
-    """Write images to ``path`` as an endless animation, all or nothing, and return the path.
+    """Write images to ``path`` as an animation that plays again and again, all or nothing.
 
     Parameters
     ----------
@@ -263,6 +259,11 @@ def save_animation(
         How long each image is shown, and how long the last one.
     quality : int
         Of a .webp, from 0 (small file) to 100 (fine); the other formats have no such choice.
+
+    Returns
+    -------
+    Path
+        ``path``.
 
     Raises
     ------

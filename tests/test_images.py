@@ -463,6 +463,15 @@ def test_credits_state_the_size_of_every_sample():
             assert f"{picture.width} x {picture.height}" in row
 
 
+def test_the_commands_that_made_the_pictures_are_there():
+    papers = ["images/CREDITS.md", "docs/CREDITS.md", "nst_helpers/network/bundled/README.md"]
+    text = " ".join((REPOSITORY / paper).read_text(encoding="utf-8") for paper in papers)
+    commands = set(re.findall(r"python -m (scripts[\w.]*\w)", text))
+    assert len(commands) == 6
+    for path in (REPOSITORY / command.replace(".", "/") for command in commands):
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), path
+
+
 def test_the_samples_and_the_artwork_are_few_and_small():
     folders = [REPOSITORY / "images", REPOSITORY / "docs"]
     pictures = [p for folder in folders for p in folder.iterdir() if p.suffix != ".md"]
