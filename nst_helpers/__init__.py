@@ -53,7 +53,8 @@ from nst_helpers.losses import (
 )
 
 # Numbers to image.
-from nst_helpers.optimization import Loss, Progress, Result, estimate_memory, optimize
+from nst_helpers.engine.memory import estimate_memory
+from nst_helpers.optimization import Loss, Progress, Result, optimize
 from nst_helpers.sweeps import alpha_beta_sweep, sweep
 
 # The ways to look at it.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -51,6 +51,53 @@ def image(name: str, value: Any, what: str = "an image (B, 3, H, W)") -> torch.T
         got = tuple(value.shape) if torch.is_tensor(value) else repr(value)
         raise ValueError(f"{name} must be {what}; got {got}")
     return value
+
+
+def same_batch(images: torch.Tensor, targets: torch.Tensor) -> None:
+    """Raise unless there is one target for all images (or their feature maps), or one for each."""
+    if targets.shape[0] not in (1, images.shape[0]):
+        raise ValueError(
+            f"{targets.shape[0]} targets for {images.shape[0]} images: give one for all, or one "
+            "for each"
+        )
+
+
+def weight(
+    name: str, value: float | Sequence[float] | torch.Tensor, device: torch.device
+) -> float | torch.Tensor:
+    """Return a number >= 0, or several as a tensor on the device."""
+    values = torch.as_tensor(value, dtype=torch.float32)
+    if values.dim() > 1 or not (values.isfinite().all() and (values >= 0).all()):
+        raise ValueError(f"{name} must be a number >= 0; got {value!r}")
+    return values.to(device) if values.dim() else float(cast(float, value))
+
+
+def weights_by_name(
+    argument: str, weights: Mapping[str, float] | Iterable[float] | None, names: Sequence[str]
+) -> dict[str, float]:
+    """Return a number >= 0 for each name: as a mapping or a sequence gives them; None: all equal.
+
+    Names that a mapping leaves out get 0.
+    """
+    if weights is None:
+        return dict.fromkeys(names, 1 / max(1, len(names)))
+    if not isinstance(weights, Mapping):
+        values = list(weights)
+        if len(values) != len(names):
+            raise ValueError(f"{argument} must be {len(names)} numbers; got {len(values)}")
+        weights = dict(zip(names, values, strict=True))
+    if unknown := set(weights) - set(names):
+        raise ValueError(
+            f"{argument} must name some of {', '.join(names)}; got {', '.join(sorted(unknown))}"
+        )
+    return {
+        name: number_at_least(f"the weight of {name}", weights.get(name, 0.0), 0) for name in names
+    }
+
+
+def names(value: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple; a single one may come as it is."""
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _is_finite_number(value: Any) -> bool:

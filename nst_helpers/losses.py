@@ -39,7 +39,7 @@ from nst_helpers.engine.memory import network_memory, require_memory, target_mem
 from nst_helpers.engine.sums import sum_of_products, sum_of_squares
 from nst_helpers.images import resize_image
 from nst_helpers.network.features import Features, stride
-from nst_helpers.network.strips import reduce_in_strips, values_per_pixel
+from nst_helpers.network.strips import sums_in_strips, values_per_pixel
 
 __all__ = [
     "CONTENT_LAYERS",
@@ -106,7 +106,7 @@ def content_loss(
         (B,), one number per image.
     """
     _validate.one_of("convention", convention, get_args(Convention))
-    _validate_batches(features, target)
+    _validate.same_batch(features, target)
     if features.shape[1:] != target.shape[1:]:
         raise ValueError(
             f"feature maps {tuple(features.shape)} and content target {tuple(target.shape)} differ "
@@ -142,7 +142,7 @@ def style_loss(
     convention, so that it may have any size.
     """
     _validate.one_of("convention", convention, get_args(Convention))
-    _validate_batches(features, target)
+    _validate.same_batch(features, target)
     if target.dim() == 4:
         target = gram_matrix(target)
     filters = features.shape[1]
@@ -156,10 +156,9 @@ def style_loss(
 
 
 def total_variation(image: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared difference between neighbouring pixels, (B,).
+    """Return the mean squared difference between neighbouring pixels, a penalty on roughness.
 
-    A penalty on roughness: not in the papers by Gatys et al., [3]_ (section 3) uses it to make
-    reconstructions smooth.
+    Not in the papers by Gatys et al.: [3]_ (section 3) uses it for smooth reconstructions.
 
     Parameters
     ----------
@@ -217,12 +216,6 @@ class StyleTransferLoss(nn.Module):
     ValueError
         If there is nothing to match, a weight is negative or not finite, a layer is unknown, or an
         image is too small for the layers.
-
-    Examples
-    --------
-    >>> loss = StyleTransferLoss(net, content=content, style=style, alpha=1e-3)
-    >>> loss(image).total
-    tensor([0.0215])
     """
 
     # Equal shapes at every call, and no host synchronisation: a CUDA graph may capture it.
@@ -247,13 +240,17 @@ class StyleTransferLoss(nn.Module):
         _validate.one_of("convention", convention, get_args(Convention))
         _validate.one_of("memory", memory, get_args(Memory))
         self.net, self.convention, self.memory = net, convention, memory
-        self.alpha, self.beta = _weight("alpha", alpha, net), _weight("beta", beta, net)
+        self.alpha = _validate.weight("alpha", alpha, net.device)
+        self.beta = _validate.weight("beta", beta, net.device)
         self.tv_weight = _validate.number_at_least("tv_weight", tv_weight, 0)
-        self.content_layers, self.style_layers = _as_tuple(content_layers), _as_tuple(style_layers)
-        self.style_layer_weights = _layer_weights(style_layer_weights, self.style_layers)
-        if content is None or not torch.as_tensor(alpha).any():
+        self.content_layers = _validate.names(content_layers)
+        self.style_layers = _validate.names(style_layers)
+        self.style_layer_weights = _validate.weights_by_name(
+            "style_layer_weights", style_layer_weights, self.style_layers
+        )
+        if content is None or not (self.content_layers and torch.as_tensor(alpha).any()):
             content, self.content_layers = None, ()
-        if style is None or not torch.as_tensor(beta).any():
+        if style is None or not (self.style_layers and torch.as_tensor(beta).any()):
             style, self.style_layers = None, ()
         if not self.content_layers and not self.style_layers:
             raise ValueError(
@@ -283,13 +280,7 @@ class StyleTransferLoss(nn.Module):
         return (*torch.cat(ratio).tolist(), self.tv_weight, *self.style_layer_weights.values())
 
     def forward(self, image: torch.Tensor) -> LossTerms:
-        """Return the loss of each image of a batch.
-
-        Parameters
-        ----------
-        image : torch.Tensor
-            (B, 3, H, W); values outside [0, 1] are allowed, so that an optimiser may pass there.
-        """
+        """Return the loss of each image of a batch (B, 3, H, W), whose values may pass [0, 1]."""
         if image.shape != self._valid_shape:
             self._validate_shape(image)
         losses = self._layer_losses_in_strips if self.memory == "low" else self._layer_losses
@@ -311,44 +302,30 @@ class StyleTransferLoss(nn.Module):
         content, style = {}, {}
         for name, maps in self.net.activations(image, {*self.content_layers, *self.style_layers}):
             if name in self.content_layers:
-                target = self.get_buffer(f"content_{name}")
-                content[name] = content_loss(maps, target, self.convention)
+                content[name] = content_loss(maps, self._target("content", name), self.convention)
             if name in self.style_layers:
-                target = self.get_buffer(f"style_{name}")
-                style[name] = style_loss(maps, target, self.convention)
+                style[name] = style_loss(maps, self._target("style", name), self.convention)
         return content, style
 
     def _layer_losses_in_strips(self, image: torch.Tensor) -> tuple[LayerLosses, LayerLosses]:
         """Return the same from sums over strips of the maps, which are never there as a whole."""
-
-        def sums_of(name: str, maps: torch.Tensor, rows: slice) -> tuple[torch.Tensor, ...]:
-            error = gram = maps.new_zeros((), dtype=torch.float32)
-            if name in self.content_layers:
-                error = sum_of_squares(maps, self.get_buffer(f"content_{name}")[:, :, rows])
-            if name in self.style_layers:
-                gram = sum_of_products(maps)
-            return error, gram
-
+        targets = {name: self._target("content", name) for name in self.content_layers}
+        squares, products = sums_in_strips(self.net, image, targets, self.style_layers)
         content, style = {}, {}
-        layers = {*self.content_layers, *self.style_layers}
-        for name, (error, gram) in reduce_in_strips(self.net, image, layers, sums_of).items():
-            if name in self.content_layers:
-                values = self.get_buffer(f"content_{name}")[0].numel()
-                content[name] = _scale_content(error, values, self.convention)
-            if name in self.style_layers:
-                positions = math.prod(side // stride(name) for side in image.shape[2:])
-                target = self.get_buffer(f"style_{name}")
-                style[name] = _scale_style(gram, target, positions, self.convention)
+        for name, total in squares.items():
+            content[name] = _scale_content(total, targets[name][0].numel(), self.convention)
+        for name, gram in products.items():
+            positions = math.prod(side // stride(name) for side in image.shape[2:])
+            style[name] = _scale_style(
+                gram, self._target("style", name), positions, self.convention
+            )
         return content, style
 
-    def resized(self, scale: float) -> StyleTransferLoss:
-        """Return the same loss for images smaller by a factor: content and style shrink alike.
+    def _target(self, kind: Literal["content", "style"], layer: str) -> torch.Tensor:
+        return self.get_buffer(f"{kind}_{layer}")
 
-        Parameters
-        ----------
-        scale : float
-            Of each side, rounded; see ``resize_image``.
-        """
+    def resized(self, scale: float) -> StyleTransferLoss:
+        """Return the same loss for images ``scale`` times as large, content and style alike."""
         return StyleTransferLoss(
             self.net,
             None if self._content is None else resize_image(self._content, scale),
@@ -364,13 +341,7 @@ class StyleTransferLoss(nn.Module):
         )
 
     def memory_needed(self, shape: Iterable[int]) -> int:
-        """Return about how many bytes an evaluation with its backward pass takes at its peak.
-
-        Parameters
-        ----------
-        shape : iterable of int
-            (B, 3, H, W) of the image.
-        """
+        """Return about how many bytes an evaluation of an image (B, 3, H, W) takes at its peak."""
         return network_memory(
             values_per_pixel(self.net, {*self.content_layers, *self.style_layers}),
             shape,
@@ -381,17 +352,16 @@ class StyleTransferLoss(nn.Module):
     def _validate_shape(self, image: torch.Tensor) -> None:
         self.net.validate({*self.content_layers, *self.style_layers}, image.shape)
         for name in self.content_layers:
-            target = self.get_buffer(f"content_{name}")
-            _validate_batches(image, target)
+            target = self._target("content", name)
+            _validate.same_batch(image, target)
             size = tuple(side // stride(name) for side in image.shape[2:])
             if target.shape[2:] != size:
                 raise ValueError(
                     f"at {name} the image has {size[0]} x {size[1]} positions and the content "
-                    f"{target.shape[2]} x {target.shape[3]}, which differ in shape: the image "
-                    "must be as large as the content image"
+                    f"{target.shape[2]} x {target.shape[3]}: they must not differ in shape"
                 )
         for name in self.style_layers:
-            _validate_batches(image, self.get_buffer(f"style_{name}"))
+            _validate.same_batch(image, self._target("style", name))
         require_memory(self.memory_needed(image.shape), image.shape, self.device)
         self._valid_shape = image.shape
 
@@ -424,45 +394,3 @@ def _scale_style(
     if convention == "lecture":
         return error * positions / gram.shape[1]  # (M^2 mean) / (N M)
     return error
-
-
-def _validate_batches(features: torch.Tensor, target: torch.Tensor) -> None:
-    if target.shape[0] not in (1, features.shape[0]):
-        raise ValueError(
-            f"{target.shape[0]} targets for {features.shape[0]} images: give one for all, or one "
-            "for each"
-        )
-
-
-def _weight(
-    name: str, value: float | Sequence[float] | torch.Tensor, net: Features
-) -> float | torch.Tensor:
-    values = torch.as_tensor(value, dtype=torch.float32)
-    if values.dim() > 1 or not (values.isfinite().all() and (values >= 0).all()):
-        raise ValueError(f"{name} must be a number >= 0; got {value!r}")
-    return values.to(net.device) if values.dim() else float(values)
-
-
-def _as_tuple(layers: Iterable[str]) -> tuple[str, ...]:
-    return (layers,) if isinstance(layers, str) else tuple(layers)
-
-
-def _layer_weights(
-    weights: Mapping[str, float] | Iterable[float] | None, layers: tuple[str, ...]
-) -> dict[str, float]:
-    if weights is None:
-        return dict.fromkeys(layers, 1 / max(1, len(layers)))
-    if not isinstance(weights, Mapping):
-        values = list(weights)
-        if len(values) != len(layers):
-            raise ValueError(f"{len(values)} style_layer_weights for {len(layers)} style layers")
-        weights = dict(zip(layers, values, strict=True))
-    if unknown := set(weights) - set(layers):
-        raise ValueError(
-            f"style_layer_weights name {', '.join(sorted(unknown))}, not among the style layers "
-            f"{', '.join(layers)}"
-        )
-    return {
-        name: _validate.number_at_least(f"the weight of {name}", weights.get(name, 0.0), 0)
-        for name in layers
-    }

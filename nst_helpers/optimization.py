@@ -11,7 +11,6 @@ References
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,31 +21,23 @@ import torch
 
 from nst_helpers import _validate
 from nst_helpers.engine.devices import capture_cuda_graph
-from nst_helpers.engine.memory import minimizer_memory, require_memory
+from nst_helpers.engine.memory import estimate_memory, require_memory
 from nst_helpers.engine.objective import StepLog
 from nst_helpers.engine.run import Continuation, Options, Run, pyramid_levels
 
-__all__ = ["Loss", "Progress", "Result", "estimate_memory", "optimize"]
+__all__ = ["Loss", "Progress", "Result", "optimize"]
 
 Optimizer = Literal["lbfgs", "adam"]
 Stopped = Literal["steps", "converged", "interrupted", "callback", "not finite", "no progress"]
 
 DEFAULT_LR = {"lbfgs": 1.0, "adam": 0.02}  # Adam's in units of the image range
-WARM_UP = 3  # steps before one is captured: by then whatever it creates lazily exists
-MIN_STEPS_TO_JUDGE = 10  # in fewer, a line search may still be backtracking
-NO_PROGRESS = (
-    "no step lowered the loss below that of the start, which is returned: the start may be as good "
-    "as it gets; else try a smaller lr"
-)
 
 
 class Terms(Protocol):
     """What a loss returns: a NamedTuple of (B,) tensors, ``total`` among them."""
 
     @property
-    def total(self) -> torch.Tensor:
-        """(B,), what is minimised."""
-
+    def total(self) -> torch.Tensor: ...
     def _asdict(self) -> dict[str, torch.Tensor]: ...
 
 
@@ -122,12 +113,10 @@ class Result:
     Attributes
     ----------
     image : torch.Tensor
-        (B, 3, H, W) in [0, 1]: the image of the lowest loss, clipped; where a callback changed the
-        weights, of the loss as it was at last.
+        (B, 3, H, W) in [0, 1]: the image of the lowest loss (as it was at last), clipped.
     history : list of dict
-        One for each step: ``step`` (from 1), ``seconds`` since the start, and the loss terms
-        ``total``, ``content``, ``style``, ``tv``, each summed over the batch. With a pyramid also
-        ``size``, the shorter side of the step's level.
+        For each step: ``step`` (from 1), ``seconds`` since the start, and the loss terms, summed
+        over the batch. With a pyramid also ``size``, the shorter side of the step's level.
     snapshots : dict of int to torch.Tensor
         The images at the steps asked for, clipped.
     stopped : str
@@ -136,8 +125,8 @@ class Result:
         gradient, with no way back), "no progress" (the loss never fell below that of the start).
     problem : str
         A sentence for people where something went wrong, also with one image of a batch; else "".
-    unclipped : torch.Tensor or None
-        ``image`` as the optimiser left it.
+    unclipped : torch.Tensor
+        ``image`` as the optimiser left it, from where a later run goes on.
 
     Notes
     -----
@@ -151,17 +140,16 @@ class Result:
     snapshots: dict[int, torch.Tensor] = field(default_factory=dict)
     stopped: Stopped = "steps"
     problem: str = ""
-    unclipped: torch.Tensor | None = field(default=None, repr=False)
-    # The first gradient of all, relative to the loss here, (B,): the unit of the range penalty.
+    unclipped: torch.Tensor = field(default=None, repr=False)  # type: ignore[assignment]
+    # (B,): the first gradient of all over the loss here, the unit of the range penalty.
     relative_gradient: torch.Tensor | None = field(default=None, repr=False)
     # Each image's loss terms, in the order of the history.
     per_image: list[dict[str, list[float]]] = field(default_factory=list, repr=False)
     continuation: Continuation | None = field(default=None, repr=False, compare=False)
 
-    @property
-    def latest(self) -> torch.Tensor:
-        """The image that a later run begins with: ``unclipped``, or else ``image``."""
-        return self.image if self.unclipped is None else self.unclipped
+    def __post_init__(self) -> None:
+        if self.unclipped is None:
+            self.unclipped = self.image
 
     @property
     def ok(self) -> bool:
@@ -175,30 +163,28 @@ class Result:
 
     def split(self) -> list[Result]:
         """Return the images of a batch one by one, each with its own history."""
-        if self.image.shape[0] == 1:
-            return [self]
-        return [
-            replace(
-                self,
-                image=self.image[i : i + 1],
-                history=[
-                    {**entry, **{name: values[i] for name, values in terms.items()}}
-                    for entry, terms in zip(self.history, self.per_image, strict=True)
-                ],
-                snapshots={step: image[i : i + 1] for step, image in self.snapshots.items()},
-                unclipped=_row(self.unclipped, i),
-                relative_gradient=_row(self.relative_gradient, i),
-                per_image=[
-                    {name: [values[i]] for name, values in terms.items()}
-                    for terms in self.per_image
-                ],
-                continuation=None,
-            )
-            for i in range(self.image.shape[0])
-        ]
+        batch = self.image.shape[0]
+        return [self] if batch == 1 else [self._part(i) for i in range(batch)]
+
+    def _part(self, i: int) -> Result:
+        row, scale = slice(i, i + 1), self.relative_gradient
+        per_image = [{name: v[row] for name, v in terms.items()} for terms in self.per_image]
+        return replace(
+            self,
+            image=self.image[row],
+            history=[
+                {**entry, **{name: value for name, (value,) in terms.items()}}
+                for entry, terms in zip(self.history, per_image, strict=True)
+            ],
+            snapshots={step: image[row] for step, image in self.snapshots.items()},
+            unclipped=self.unclipped[row],
+            relative_gradient=None if scale is None else scale[row],
+            per_image=per_image,
+            continuation=None,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        # What continues belongs to one loss object of this process, and is large.
+        # A continuation belongs to one loss object of this process, and is large.
         return {**self.__dict__, "continuation": None}
 
 
@@ -216,30 +202,24 @@ class Progress:
 
     @classmethod
     def of(cls, result: Result) -> Progress:
-        """Return the last step of a run that has ended.
-
-        Parameters
-        ----------
-        result : Result
-            With a history.
-        """
+        """Return the last step of a run that has ended, whose ``result`` has a history."""
         step, last, terms = result.steps_done, result.history[-1], result.per_image[-1]
         sums = {name: last[name] for name in terms}
         return cls(step, step, sums, last["seconds"], result.image, terms, lambda: result)
 
     def split(self) -> list[Progress]:
         """Return the progress of each image of a batch."""
+        return [self._part(i) for i in range(self._image.shape[0])]
 
-        def part(i: int) -> Progress:
-            return replace(
-                self,
-                terms={name: values[i] for name, values in self._per_image.items()},
-                _image=self._image[i : i + 1],
-                _per_image={name: [values[i]] for name, values in self._per_image.items()},
-                _make_result=lambda: self.result().split()[i],
-            )
-
-        return [part(i) for i in range(self._image.shape[0])]
+    def _part(self, i: int) -> Progress:
+        per_image = {name: values[i : i + 1] for name, values in self._per_image.items()}
+        return replace(
+            self,
+            terms={name: value for name, (value,) in per_image.items()},
+            _image=self._image[i : i + 1],
+            _per_image=per_image,
+            _make_result=lambda: self.result().split()[i],
+        )
 
     def image(self) -> torch.Tensor:
         """Return a copy of the image as it is now, (B, 3, H, W) in [0, 1]."""
@@ -271,11 +251,10 @@ def optimize(
     loss : Loss or callable
         Image (B, 3, H, W) to named loss terms, such as ``StyleTransferLoss``; see ``Loss``.
     start : torch.Tensor or Result
-        (B, 3, H, W) in [0, 1], left as it is; or an earlier result, to go on from there, with its
-        history and numbering. Each image of a batch is optimised by itself.
+        (B, 3, H, W) in [0, 1], left as it is; or an earlier result, to go on from there. Each image
+        of a batch is optimised by itself.
     steps : int, or one for each level of the pyramid
-        How many times the loss and its gradient are evaluated. The paper's optimiser, L-BFGS,
-        takes a little more than one evaluation for each update.
+        Evaluations of the loss and its gradient; L-BFGS needs hardly more than one for each update.
     optimizer : {"lbfgs", "adam"}
         L-BFGS with a backtracking line search (see ``LBFGS``), or Adam.
     lr : float, optional
@@ -283,30 +262,28 @@ def optimize(
     history_size : int
         Curvature pairs that L-BFGS holds, 2 images of memory each.
     pyramid : iterable of int
-        Shorter sides, smallest first, at which to begin: coarse to fine. The image of one level is
-        enlarged to be the next one's start; content and style shrink with it, so brush strokes come
-        out larger. The full size follows last, with a fifth of the steps.
+        Shorter sides, smallest first, at which to begin: coarse to fine. Content and style shrink
+        with the image, so brush strokes come out larger; then it is enlarged to be the next start.
+        The full size follows last, with a fifth of the steps.
     precondition : float
         Exponent of L-BFGS's spectral preconditioner: step lengths go with spatial frequency to the
-        power of minus this, so that large shapes move before fine grain. Not in the papers (0). It
-        takes a fifth fewer steps.
+        power of minus this, large shapes before fine grain. A fifth fewer steps; 0 in the papers.
     range_weight : float
         Weight of a quadratic penalty on values outside [0, 1], in units of the gradient at the
-        start: a value that is a whole range outside is pulled back so many times as strongly as
-        the loss pulls at an average value. 0 for none, as in the papers; the result is clipped all
+        start: so many times as strongly as the loss pulls at an average value, the penalty pulls at
+        one that is a whole range outside. 0 for none, as in the papers: the result is clipped all
         the same, and with much black or white that costs more than the whole rest of the loss.
     callback : callable, optional
-        Called with a ``Progress`` after each step. If it returns False, the run ends there. It may
-        change the weights of the loss, as a slider does (``loss.alpha = 1e-2``): the minimiser
-        then restarts from the best image.
+        Called with a ``Progress`` after each step; False ends the run. It may change the weights of
+        the loss, as a slider does: the minimiser then restarts from the best image.
     snapshots : iterable of int
         Steps whose images to keep.
 
     Returns
     -------
     Result
-        Ctrl-C (or the notebook's stop button) returns the result so far. If no loss of the batch
-        is finite any more, the last finite images are returned, with a warning.
+        Ctrl-C (or the notebook's stop button) returns the result so far. There is a warning if
+        the result is not ``ok``, or not for every image of the batch.
 
     Raises
     ------
@@ -320,7 +297,7 @@ def optimize(
         _validate.number_at_least(name, number, 0)
     options = Options(optimizer, lr, history_size, precondition, range_weight)
     result = start if isinstance(start, Result) else Result(start)
-    image = _validate.image("start", result.latest, "an image (B, 3, H, W) or a Result")
+    image = _validate.image("start", result.unclipped, "an image (B, 3, H, W) or a Result")
     levels = pyramid_levels(_as_loss(loss), image.shape, steps, tuple(pyramid))
     for level in levels:
         needed = estimate_memory(
@@ -335,11 +312,11 @@ def optimize(
             seconds = result.history[-1]["seconds"] if result.history else 0.0
             log = StepLog(result.steps_done, seconds)
             earlier = result.relative_gradient, result.continuation
-            run = Run(level, loss, result.latest, options, log, *earlier)
+            run = Run(level, loss, result.unclipped, options, log, *earlier)
             outcome = partial(_result, result, run)
             stopped, problem = _descend(run, outcome, last_step, callback, numbers)
             result = outcome(stopped, problem)
-            result.continuation = run.continuation(result.latest)
+            result.continuation = run.continuation(result.unclipped)
             if stopped in ("callback", "not finite"):
                 break
         if result.problem:
@@ -368,12 +345,11 @@ def _descend(
         minimizer.step(evaluation.value, evaluation.gradient)
 
     # A callback may change the loss between two steps; a captured step would not notice.
-    capturable = callback is None and loss.capturable and minimizer.capturable
+    if callback is None and loss.capturable and minimizer.capturable:
+        step = capture_cuda_graph(step, run.device)
     reads_all = callback is not None or run.device.type == "cpu"  # where reading costs no wait
-    converged, judged_from = False, 0
+    converged = False
     while log.steps < run.level.steps and not converged:
-        if capturable and log.steps == WARM_UP:
-            step = capture_cuda_graph(step, run.device)
         step()
         log.steps += 1
         number, is_last = log.steps_before + log.steps, log.steps == run.level.steps
@@ -393,34 +369,10 @@ def _descend(
                 return "callback", ""
             if loss.weights != run.weights:
                 run.restart()
-                judged_from = log.steps
         converged = minimizer.stalled()
-    if log.steps - judged_from >= MIN_STEPS_TO_JUDGE and not objective.has_improved():
-        return "no progress", NO_PROGRESS
+    if problem := run.no_progress_problem():
+        return "no progress", problem
     return "converged" if converged else "steps", log.problem
-
-
-def estimate_memory(
-    loss: Loss | Callable[[torch.Tensor], Terms],
-    shape: Iterable[int],
-    *,
-    optimizer: Optimizer = "lbfgs",
-    history_size: int = 10,
-) -> int:
-    """Return about how many bytes ``optimize`` takes at its peak, beyond network and targets.
-
-    Parameters
-    ----------
-    loss : Loss or callable
-        Of a plain function only the minimiser's part is counted.
-    shape : iterable of int
-        (B, 3, H, W) of the image.
-    optimizer, history_size
-        As for ``optimize``.
-    """
-    shape = tuple(shape)
-    for_minimizer = minimizer_memory(optimizer, math.prod(shape), history_size)
-    return for_minimizer + _as_loss(loss).memory_needed(shape)
 
 
 def _result(
@@ -433,8 +385,8 @@ def _result(
     size = {} if run.level.size is None else {"size": run.level.size}
     records = [record for record in run.log.records if any(record.finite)]
     history = [{"step": r.step, "seconds": r.seconds, **r.sums(), **size} for r in records]
-    home = before.image.device
-    unclipped = run.objective.best.to(home, copy=True)
+    home, objective = before.image.device, run.objective
+    unclipped = objective.best.to(home, copy=True)
     return Result(
         unclipped.clamp(0, 1),
         before.history + history,
@@ -442,13 +394,9 @@ def _result(
         stopped,
         problem,
         unclipped,
-        run.objective.relative_gradient.to(home, copy=True),
-        before.per_image + [record.terms for record in records],
+        relative_gradient=objective.relative_gradient.to(home, copy=True),
+        per_image=before.per_image + [record.terms for record in records],
     )
-
-
-def _row(tensor: torch.Tensor | None, i: int) -> torch.Tensor | None:
-    return None if tensor is None else tensor[i : i + 1]
 
 
 def _as_loss(loss: Loss | Callable[[torch.Tensor], Terms]) -> Loss:

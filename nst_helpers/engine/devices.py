@@ -12,6 +12,7 @@ import torch
 __all__ = ["best_device", "best_precision", "capture_cuda_graph", "describe_device"]
 
 Precision = Literal["float32", "bfloat16"]
+WARM_UP = 3  # steps before one is captured
 PRECISIONS: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -73,20 +74,33 @@ def capture_cuda_graph(step: Callable[[], None], device: torch.device | str) -> 
     """Return ``step`` captured as a CUDA graph, which launches all its kernels at once.
 
     Small images keep a GPU busy for less time than Python takes to launch the hundreds of kernels
-    of one step; captured, they are launched without Python. On other devices, or where capture
-    fails, the step itself is returned.
+    of one step; captured, they are launched without Python. The first calls run ``step`` itself, so
+    that whatever it creates lazily exists; the next one captures it. On other devices, or where
+    capture fails, it is always the step itself.
 
     Parameters
     ----------
     step : callable
         Reads and writes the same tensors every time, does not synchronise with the host, and
-        depends on no number of Python's that changes. It has run before, so that whatever it
-        creates lazily exists.
+        depends on no number of Python's that changes.
     device : torch.device or str
     """
     device = torch.device(device)
     if device.type != "cuda":
         return step
+    calls, run = 0, step
+
+    def captured() -> None:
+        nonlocal calls, run
+        if calls == WARM_UP:
+            run = _captured(step, device)
+        calls += 1
+        run()
+
+    return captured
+
+
+def _captured(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
     try:
         with torch.cuda.device(device):
             graph = torch.cuda.CUDAGraph()

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import psutil
 import torch
 
 from nst_helpers.engine.lbfgs import LBFGS
 
-__all__ = ["available_memory", "require_memory"]
+__all__ = ["available_memory", "estimate_memory", "require_memory"]
 
 # Measured by scripts/measure/benchmark.py, part "memory".
 BACKWARD_BUFFERS = 3  # gradients of the widest layer, in float32, beside what is held
 FORWARD_BUFFERS = 2  # layers at a time where there is no backward pass, in float32
 STRIP_ROWS = 96  # of the image's height: a strip of 64 rows, with its margins and its gradients
 ADAM_COPIES = 4  # the image, its gradient and two moments
+
+
+def estimate_memory(
+    loss: Any, shape: Iterable[int], *, optimizer: str = "lbfgs", history_size: int = 10
+) -> int:
+    """Return about how many bytes ``optimize`` takes at its peak, beyond network and targets.
+
+    Parameters
+    ----------
+    loss : Loss or callable
+        Of a plain function, which has no ``memory_needed``, only the minimiser's part is counted.
+    shape : iterable of int
+        (B, 3, H, W) of the image.
+    optimizer, history_size
+        As for ``optimize``.
+    """
+    shape = tuple(shape)
+    for_loss = loss.memory_needed(shape) if hasattr(loss, "memory_needed") else 0
+    return int(for_loss) + minimizer_memory(optimizer, math.prod(shape), history_size)
 
 
 def network_memory(

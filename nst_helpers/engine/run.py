@@ -17,6 +17,7 @@ from nst_helpers.engine.objective import Objective, StepLog
 
 __all__ = ["Continuation", "Level", "Options", "Run", "pyramid_levels"]
 
+MIN_STEPS_TO_JUDGE = 10  # in fewer, a line search may still be backtracking
 FULL_SIZE_SHARE = 0.2  # of a pyramid's steps are for the full size
 
 
@@ -79,7 +80,7 @@ class Run:
         continuation: Continuation | None = None,
     ) -> None:
         self.level, self.loss, self.options, self.log = level, loss, options, log
-        self.weights = level.loss.weights
+        self.weights, self.restarted_at = level.loss.weights, 0
         self.snapshots: dict[int, torch.Tensor] = {}
         image = start.detach().float()
         if image.shape != level.shape:
@@ -108,6 +109,7 @@ class Run:
     def restart(self) -> None:
         """Go on from the best image with the loss's new weights."""
         self.weights = self.level.loss.weights
+        self.restarted_at = self.log.steps
         self.minimizer.restart(self.objective.best)
         self.objective.restart()
 
@@ -124,6 +126,16 @@ class Run:
             raise ValueError(f"{problem}: is the start finite, and the network's weights?")
         advice = "Try smaller weights, a smaller lr, or optimizer='adam'"
         return f"{problem}; this is the last good image. {advice}"
+
+    def no_progress_problem(self) -> str:
+        """Return what it may mean that no value is below the first; "" where one is."""
+        steps = self.log.steps - self.restarted_at
+        if steps < MIN_STEPS_TO_JUDGE or self.objective.has_improved():
+            return ""
+        return (
+            f"none of {steps} steps lowered the loss below that of the start, which is returned: "
+            f"the start may be as good as it gets; else try an lr below {self.options.lr:g}"
+        )
 
     def continuation(self, best: torch.Tensor) -> Continuation | None:
         """Return what a later run goes on with; None if the loss takes no weak reference."""

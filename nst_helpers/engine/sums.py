@@ -59,7 +59,7 @@ class _SumOfProducts(torch.autograd.Function):
         (features,) = ctx.saved_tensors
         symmetric = (grad_output + grad_output.mT).to(features.dtype)
         # Positions before filters, which is how channels-last maps lie in memory.
-        gradient = features.flatten(2).mT @ symmetric  # (B, M, N)
+        gradient: torch.Tensor = features.flatten(2).mT @ symmetric  # (B, M, N)
         return gradient.mT.unflatten(2, features.shape[2:])
 
 

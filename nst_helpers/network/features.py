@@ -42,9 +42,8 @@ class Features(nn.Module):
     name : str
         What to call it in messages.
     content_scale : float
-        Where the network's axis of alpha/beta sits: ``StyleTransferLoss`` multiplies the content
-        loss by it, so that the lecture's 1e-4 to 1e-1 mean the same on a network whose deep
-        activations are smaller. 1 for VGG; the bundled network's file names its own.
+        ``StyleTransferLoss`` multiplies the content loss by it, so that the lecture's 1e-4 to 1e-1
+        mean the same on a network whose deep activations are smaller; 1 for VGG.
     source : str
         Where the weights came from, as ``load_network`` takes it; "" if not from there.
 
@@ -134,18 +133,9 @@ class Features(nn.Module):
     def activations(
         self, images: torch.Tensor, layers: Iterable[str]
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield each named layer with its maps as they are computed; nothing deeper is computed.
+        """Yield each named layer and its maps, (B, N, H', W') in the network's precision.
 
-        Parameters
-        ----------
-        images, layers
-            As for ``forward``.
-
-        Yields
-        ------
-        layer : str
-        maps : torch.Tensor
-            (B, N, H', W') in the network's own precision, channels last.
+        In the order of the network; nothing deeper is computed. Arguments as for ``forward``.
         """
         named = set(layers)
         self.validate(named, images.shape)
@@ -186,13 +176,7 @@ class Features(nn.Module):
                 block = []
 
     def validate(self, layers: Iterable[str], shape: Iterable[int]) -> None:
-        """Raise ValueError unless images of ``shape`` (B, 3, H, W) have all these layers.
-
-        Parameters
-        ----------
-        layers : iterable of str
-        shape : iterable of int
-        """
+        """Raise ValueError unless images of ``shape`` (B, 3, H, W) have all these layers."""
         shape = tuple(shape)
         if len(shape) != 4 or shape[1] != 3:
             raise ValueError(f"expected images of shape (B, 3, H, W); got {shape}")

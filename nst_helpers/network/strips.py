@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from nst_helpers.engine.sums import sum_of_products, sum_of_squares
 from nst_helpers.network.features import Features, stride
 
-__all__ = ["reduce_in_strips", "values_per_pixel"]
+__all__ = ["reduce_in_strips", "sums_in_strips", "values_per_pixel"]
 
 STRIP_HEIGHT = 64  # rows of a block's input
 
@@ -38,6 +39,46 @@ def values_per_pixel(net: Features, layers: Iterable[str]) -> dict[str, float]:
         else:
             values[layer] = channels / stride(layer) ** 2
     return values
+
+
+def sums_in_strips(
+    net: Features,
+    images: torch.Tensor,
+    targets: Mapping[str, torch.Tensor],
+    layers: Iterable[str],
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return what content and style losses are made of, strip by strip.
+
+    Parameters
+    ----------
+    net : Features
+    images : torch.Tensor
+        (B, 3, H, W).
+    targets : mapping of str to torch.Tensor
+        The content layers' target maps, (B or 1, N, H', W').
+    layers : iterable of str
+        The style layers.
+
+    Returns
+    -------
+    squares : dict of str to torch.Tensor
+        For each content layer ``sum_of_squares``, (B,).
+    products : dict of str to torch.Tensor
+        For each style layer ``sum_of_products``, (B, N, N).
+    """
+    style_layers = tuple(layers)
+
+    def reduction(layer: str, maps: torch.Tensor, rows: slice) -> Sums:
+        squares = products = maps.new_zeros((), dtype=torch.float32)
+        if layer in targets:
+            squares = sum_of_squares(maps, targets[layer][:, :, rows])
+        if layer in style_layers:
+            products = sum_of_products(maps)
+        return squares, products
+
+    sums = reduce_in_strips(net, images, {*targets, *style_layers}, reduction)
+    squares = {layer: sums[layer][0] for layer in targets}
+    return squares, {layer: sums[layer][1] for layer in style_layers}
 
 
 def reduce_in_strips(
