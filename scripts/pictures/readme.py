@@ -19,6 +19,13 @@ ALPHA = 3e-4
 HEIGHT, WIDTH, GAP = 320, 440, 8  # of a result, and the white between pictures
 
 
+def cover(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return a cut-out of that shape, rather from the top, where heads are."""
+    scale = max(height / image.shape[2], width / image.shape[3])
+    upper_rows = round((image.shape[2] + height / scale) / 2)
+    return cover_image(image[:, :, :upper_rows], height, width)
+
+
 def row(images: list[torch.Tensor]) -> torch.Tensor:
     """Put images of one height side by side, with a gap."""
     return F.pad(torch.cat([F.pad(i, (0, GAP), value=1) for i in images], 3), (0, -GAP))
@@ -40,11 +47,11 @@ def main() -> None:
     columns = []
     for names in PAIRS:
         content, style = (nst.load_image(name, HEIGHT) for name in names)
-        content = cover_image(content, HEIGHT, WIDTH)
+        content = cover(content, HEIGHT, WIDTH)
         loss = nst.StyleTransferLoss(net, content, style, alpha=ALPHA)
         result = nst.optimize(loss, content, steps=args.steps)
         small = ((HEIGHT - GAP) // 2, (WIDTH - GAP) // 2)
-        sources = row([cover_image(content, *small), cover_image(style, *small)])
+        sources = row([cover(content, *small), cover(style, *small)])
         columns.append(column([result.image, sources]))
         print(*names, f"{result.history[-1]['seconds']:.0f} s")
     print("wrote", nst.save_image(row(columns), args.output))
