@@ -1,6 +1,6 @@
 """Make docs/explorer.webp and docs/explorer_dark.webp: the sliders, as a browser shows them.
 
-python scripts/draw_explorer.py      # needs Chromium and the ``browser`` extra
+python -m scripts.pictures.explorer      # needs Chromium and the ``browser`` extra
 """
 
 from __future__ import annotations
