@@ -6,12 +6,22 @@ import math
 import socket
 import threading
 import time
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 
 LAYOUT = (2, 2, 4, 4, 4)
 NAMES = [f"conv{block}_{i}" for block, n in enumerate(LAYOUT, 1) for i in range(1, n + 1)]
+# All layers of VGG-19, in order: conv1_1, relu1_1, ..., pool1, conv2_1, ...
+LAYERS = [
+    layer
+    for block, count in enumerate(LAYOUT, 1)
+    for layer in [
+        *(f"{kind}{block}_{i}" for i in range(1, count + 1) for kind in ("conv", "relu")),
+        f"pool{block}",
+    ]
+]
 
 
 def make_weights(channels=(4, 6, 8, 8, 8), names=NAMES, seed=0):
@@ -50,6 +60,36 @@ def make_picture(height, width, seed=0, batch=1):
     waves = 0.5 + 0.2 * torch.sin(pace[0] * y) + 0.2 * torch.cos(pace[1] * x)
     noise = 0.05 * torch.randn(batch, 3, height, width, generator=generator)
     return (waves + noise).clamp(0, 1)
+
+
+def mean_activations(net, images):
+    """The mean rectified activation of each filter over images and positions, by definition."""
+    means = {}
+    for name in (name for name in net.layers if name.startswith("relu")):
+        values = [net(image, [name])[name].double().transpose(0, 1).flatten(1) for image in images]
+        means[name] = torch.cat(values, 1).mean(1)
+    return means
+
+
+class Total(NamedTuple):
+    """The terms of a loss that has only one."""
+
+    total: torch.Tensor
+
+
+class Quadratic:
+    """Squared distance to a target, (B,), stretched from pixel to pixel.
+
+    ``images`` are those that it was called with.
+    """
+
+    def __init__(self, target, stretch=1.0):
+        self.target, self.images = target, []
+        self.stretch = torch.linspace(1, stretch, target[0].numel()).view(target[:1].shape)
+
+    def __call__(self, image):
+        self.images.append(image.detach().clone())
+        return Total((self.stretch * (image - self.target) ** 2).sum((1, 2, 3)))
 
 
 def is_same_run(result, other):
