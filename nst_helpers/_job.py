@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from nst_helpers.engine.memory import available_memory
+from nst_helpers.engine.memory import available_memory, estimate_memory
 from nst_helpers.images import noise_like
 from nst_helpers.losses import StyleTransferLoss
 from nst_helpers.network.features import Features
-from nst_helpers.optimization import Progress, Result, estimate_memory, optimize
+from nst_helpers.optimization import Progress, Result, optimize
 
 BATCH_SHARE = 0.8  # of the free memory: estimates may be a quarter too low
 

@@ -44,26 +44,20 @@ def run_on_cluster(
     callback: Callable[[int, Progress], object] | None,
     outcomes: list[tuple[Sequence[CaseT], Result]],
 ) -> None:
-    """Do each run as a task, and append it to ``outcomes`` when it comes back.
+    """Do each run as a task.
 
     Parameters
     ----------
     client : dask.distributed.Client
         See ``validate_client``.
-    job : Job
-        Sent once.
-    cases : sequence
-        What is to be run, in the order of priority.
+    job, cases
+        What the runs share, sent once, and the runs; those in front go first.
     callback : callable, optional
-        Called with the place of a case in ``cases`` and the ``Progress`` at its end. If it
-        returns False, what has not begun is cancelled.
+        Called with the place of a case and the ``Progress`` at its end, when it has come back. If
+        it returns False, what has not begun is cancelled.
     outcomes : list
-        Gets (cases, result), one case each: filled in place, because then Ctrl-C loses nothing.
-
-    Raises
-    ------
-    Exception
-        The error of a run, if none has come back before it; afterwards it costs only that run.
+        Gets ([case], result) of each: filled in place, because then Ctrl-C loses nothing. The
+        error of a run costs only that run, unless nothing has come back before: then it is raised.
     """
     from distributed import as_completed
 
@@ -99,15 +93,7 @@ def run_on_cluster(
 
 
 def validate_client(client: Any) -> None:
-    """Raise if ``client`` cannot run anything now.
-
-    Raises
-    ------
-    ImportError
-        If Dask is not installed.
-    ValueError
-        If it is no synchronous client, is closed, or has no workers.
-    """
+    """Raise ImportError without Dask, and ValueError if ``client`` cannot run anything now."""
     try:
         from distributed import Client
     except ImportError as error:

@@ -94,6 +94,10 @@ def plot_history(history: Sequence[dict[str, float]] | Result, ax: Axes | None =
         As ``optimize`` records it.
     ax : Axes, optional
         Where to draw; a figure of its own by default.
+
+    Returns
+    -------
+    Axes
     """
     history = history.history if isinstance(history, Result) else history
     if ax is None:
@@ -133,6 +137,10 @@ def show_matrix(
         The brightest value; the matrix's own largest by default. Give matrices to compare the same.
     ax : Axes, optional
         Where to draw; a figure of its own by default.
+
+    Returns
+    -------
+    Axes
     """
     values = matrix.detach().float().cpu().numpy()
     if values.ndim != 2:
@@ -165,6 +173,10 @@ def plot_layers(net: Features, size: int = 256, ax: Axes | None = None) -> Axes:
         the more maps there are; the layers of the style and the content loss are coloured.
     ax : Axes, optional
         Where to draw; a figure of its own by default.
+
+    Returns
+    -------
+    Axes
     """
     if ax is None:
         ax = plt.figure(figsize=(11, 3.6), layout="constrained").subplots()

@@ -69,11 +69,11 @@ def alpha_beta_sweep(
     style: torch.Tensor,
     ratios: Iterable[float] = RATIOS,
     *,
-    steps: int | Sequence[int] = 300,
-    start: torch.Tensor | Literal["content"] | None = None,
     seed: int = 0,
+    steps: int | Sequence[int] = 300,
     optimizer: Optimizer = "lbfgs",
     lr: float | None = None,
+    start: torch.Tensor | Literal["content"] | None = None,
     callback: Callback | None = None,
     batch: int | None = None,
     client: Client | None = None,
@@ -89,7 +89,7 @@ def alpha_beta_sweep(
         alpha/beta, 0 or more; beta is 1. The paper's Fig. 4 by default.
     seed : int
         Of the white noise where every run starts, if there is no ``start``.
-    steps, start, optimizer, lr, callback, batch, client, **options
+    steps, optimizer, lr, start, callback, batch, client, **options
         As for ``sweep``; a run's number is the place of its ratio.
 
     Returns
@@ -118,9 +118,9 @@ def sweep(
     seeds: Iterable[int] = (0,),
     *,
     steps: int | Sequence[int] = 300,
-    start: torch.Tensor | Literal["content"] | None = None,
     optimizer: Optimizer = "lbfgs",
     lr: float | None = None,
+    start: torch.Tensor | Literal["content"] | None = None,
     callback: Callback | None = None,
     batch: int | None = None,
     client: Client | None = None,
@@ -203,7 +203,8 @@ def _make_job(
             f"unknown option {', '.join(unknown)}; there are {', '.join(OPTIMIZE_OPTIONS)} (of "
             f"optimize) and {', '.join(LOSS_OPTIONS)} (of StyleTransferLoss)"
         )
-    if not (start is None or torch.is_tensor(start) or start == "content"):
+    is_content = isinstance(start, str) and start == "content"
+    if not (start is None or torch.is_tensor(start) or is_content):
         raise ValueError(f"start must be an image (1, 3, H, W) or 'content'; got {start!r}")
     return Job(
         net,
@@ -268,11 +269,11 @@ def _run_locally(
     outcomes: list[Outcome],
 ) -> None:
     """Do the runs on this machine, a batch at a time, and append them to ``outcomes``."""
-    for together in _batches(job, cases, batch):
-        step_callback = None if callback is None else _fan_out(callback, together)
-        outcomes.append((together, job.run(together, step_callback)))
+    for group in _batches(job, cases, batch):
+        batch_callback = None if callback is None else _fan_out(callback, group)
+        outcomes.append((group, job.run(group, batch_callback)))
         result = replace(outcomes[-1][1], continuation=None)  # large
-        outcomes[-1] = (together, result)
+        outcomes[-1] = (group, result)
         if result.stopped in ("interrupted", "callback"):
             break
 

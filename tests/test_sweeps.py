@@ -70,35 +70,22 @@ def test_more_alpha_is_nearer_to_the_content_and_farther_from_the_style(net, con
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_every_run_begins_at_start_and_leaves_it_unchanged(net, content, style, optimizer):
-    start = make_picture(48, 64, seed=8)
-    before, first_images = start.clone(), {}
+@pytest.mark.parametrize(
+    "start", [make_picture(48, 64, seed=8), "content"], ids=["image", "content"]
+)
+def test_every_run_begins_at_start_and_leaves_it_unchanged(net, style, start, optimizer):
+    contents, first_images = make_picture(48, 64, batch=2), {}
+    expected = (contents if start == "content" else torch.cat([start, start])).clone()
 
     def note_first(run, progress):
-        if progress.step == 1:
-            first_images[run] = progress.image()
+        first_images.setdefault(run, progress.image())
 
-    alpha_beta_sweep(
-        net, content, style, RATIOS, steps=2, start=start, optimizer=optimizer, callback=note_first
-    )
-    assert torch.equal(start, before)
-    assert list(first_images) == [0, 1, 2]
-    assert all(torch.equal(image, start) for image in first_images.values())
-
-
-def test_each_run_can_begin_at_its_content(net, style):
-    contents, first_images = make_picture(48, 64, batch=2), {}
-    sweep(
-        net,
-        contents,
-        [style],
-        [1.0],
-        steps=1,
-        start="content",
-        batch=2,
-        callback=lambda run, progress: first_images.update({run: progress.image()}),
-    )
-    assert torch.equal(torch.cat([first_images[0], first_images[1]]), contents)
+    options = {"steps": 2, "optimizer": optimizer, "callback": note_first}
+    for batch in (1, 2):
+        first_images.clear()
+        sweep(net, contents, [style], [1.0], start=start, batch=batch, **options)
+        assert torch.equal(torch.cat([first_images[0], first_images[1]]), expected)
+    assert start == "content" or torch.equal(start, expected[:1])
 
 
 def test_options_go_to_the_optimiser_or_to_the_loss(net, content, style):
