@@ -1,4 +1,4 @@
-"""A run in a thread that takes orders, on the real loss with a small network."""
+"""A background run, on the real loss with a small network."""
 
 import subprocess
 import sys
@@ -8,47 +8,53 @@ import time
 import pytest
 import torch
 
-from nst_helpers import LiveRun, Result, StyleTransferLoss, noise_like, optimize
+from helpers import wait_for
+from nst_helpers import Result, StyleTransferLoss, noise_like, optimize
+from nst_helpers.explorer.background import BackgroundRun
 
 PATIENCE = 20  # seconds, on a busy machine
 
 
 class Watched:
-    """A run whose steps are counted, and which a test may hold after a step."""
+    """A run that notes its steps and states, and which a test may stop by an error."""
 
-    def __init__(self, net, content, style, end=1000, threaded=True, turn=lambda loss: None):
-        self.made, self.steps, self.alphas, self.states = 0, [], [], []
-        self.images, self.hold, self.turn_more = [], None, turn
+    def __init__(self, net, content, style, end=1000, threaded=True):
+        self.losses_made, self.steps, self.alphas, self.states = 0, [], [], []
+        self.last_shown, self.fail_at = None, None
+        self.before_update = lambda loss: None
 
         def make_loss():
-            self.made += 1
+            self.losses_made += 1
             return StyleTransferLoss(net, content, style)
 
-        def turn_loss(loss):
-            self.turn_more(loss)
+        def update_weights(loss):
+            self.before_update(loss)
             self.alphas.append(loss.alpha)
 
-        def show(progress, waits):
+        def show(progress, last):
             if progress.step not in self.steps[-1:]:
                 self.steps.append(progress.step)
-            self.images.append((progress.image(), waits))
-            if self.hold is not None and progress.step >= self.hold:
+            self.last_shown = last
+            if self.fail_at is not None and progress.step >= self.fail_at:
                 raise RuntimeError("a test's own")
 
-        self.run = LiveRun(
+        self.run = BackgroundRun(
+            Result(noise_like(content)),
             make_loss,
-            turn_loss,
+            update_weights,
             show,
             lambda: self.states.append(self.run.state),
             threaded=threaded,
         )
-        self.run.result, self.run.end = Result(noise_like(content)), end
+        self.run.end = end
 
-    def wait_for(self, condition):
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < end, "it did not happen"
-            time.sleep(0.002)
+    def start(self, steps=4):
+        """Start, and let it take more steps than ``steps``."""
+        self.run.start()
+        self.wait_for_steps(steps)
+
+    def wait_for_steps(self, steps):
+        wait_for(lambda: len(self.steps) >= steps)
 
 
 @pytest.fixture
@@ -64,11 +70,15 @@ def watch(net, content, style):
         watched.run.stop()
 
 
-def alive():
+def run_threads():
     return [t for t in threading.enumerate() if t.name == "nst run"]
 
 
-def test_it_gives_what_optimize_gives(watch, net, content, style):
+def is_numbered(history):
+    return [entry["step"] for entry in history] == list(range(1, len(history) + 1))
+
+
+def test_result_equals_that_of_optimize(watch, net, content, style):
     watched = watch(end=12)
     assert watched.run.start()
     assert watched.run.join(PATIENCE)
@@ -79,71 +89,67 @@ def test_it_gives_what_optimize_gives(watch, net, content, style):
     assert watched.states == ["running", "idle"]
 
 
-def test_the_caller_is_free_while_it_runs(watch):
+def test_caller_is_free_while_it_runs(watch):
     watched = watch()
-    began = time.monotonic()
+    started_at = time.monotonic()
     watched.run.start()
-    assert time.monotonic() - began < 1
-    watched.wait_for(lambda: len(watched.steps) > 3)
+    assert time.monotonic() - started_at < 1
+    watched.wait_for_steps(4)
     assert watched.run.state == "running"
-    assert len(alive()) == 1
+    assert len(run_threads()) == 1
 
 
-def test_without_a_thread_start_returns_when_it_is_over(watch):
+def test_without_a_thread_start_returns_when_the_run_is_over(watch):
     watched = watch(end=5, threaded=False)
     watched.run.start()
     assert (watched.run.state, watched.steps) == ("idle", [1, 2, 3, 4, 5])
-    assert not alive()
+    assert not run_threads()
 
 
-def test_pause_holds_and_start_goes_on(watch):
+def test_pause_holds_and_start_resumes(watch):
     watched = watch()
-    watched.run.start()
-    watched.wait_for(lambda: len(watched.steps) > 3)
+    watched.start()
     watched.run.pause()
     assert watched.run.state == "paused"
     time.sleep(0.1)
     count = len(watched.steps)
     time.sleep(0.2)
     assert len(watched.steps) == count
-    watched.run.start()
-    watched.wait_for(lambda: len(watched.steps) > count + 3)
+    watched.start(count + 4)
     assert watched.steps == list(range(1, len(watched.steps) + 1))
 
 
-def test_one_step_from_rest_and_from_a_pause(watch):
+def test_single_step_from_idle_and_from_a_pause(watch):
     watched = watch()
     for step in (1, 2, 3):
-        watched.run.start(once=True)
-        watched.wait_for(
-            lambda step=step: watched.run.state == "paused" and watched.steps[-1] == step
-        )
+        watched.run.start(single_step=True)
+        wait_for(lambda step=step: watched.run.state == "paused" and watched.steps[-1:] == [step])
     time.sleep(0.1)
     assert watched.steps == [1, 2, 3]
-    assert watched.images[-1][1], "it said that it waits"
+    assert watched.last_shown
 
 
-def test_starting_twice_is_refused_and_does_no_harm(watch):
+def test_second_start_returns_false_and_does_no_harm(watch):
     watched = watch()
     assert watched.run.start()
     assert not watched.run.start()
-    assert len(alive()) == 1
+    assert len(run_threads()) == 1
 
 
-def test_stop_keeps_the_picture_and_start_goes_on_from_it(watch):
+def test_stop_keeps_the_image_and_start_resumes_from_it(watch):
     watched = watch()
-    watched.run.start()
-    watched.wait_for(lambda: len(watched.steps) > 5)
+    watched.start(6)
     watched.run.stop()
     assert watched.run.state == "idle"
-    assert not alive()
-    stopped = watched.run.steps
-    assert stopped == watched.steps[-1]
-    watched.run.end = stopped + 4
+    assert not run_threads()
+    steps = watched.run.result.steps_done
+    assert steps == watched.steps[-1]
+    watched.run.end = steps + 4
     watched.run.start()
     watched.run.join(PATIENCE)
-    assert watched.run.steps == stopped + 4
-    assert watched.run.result.history[-1]["total"] < watched.run.result.history[0]["total"]
+    history = watched.run.result.history
+    assert watched.run.result.steps_done == steps + 4
+    assert history[-1]["total"] < history[0]["total"]
 
 
 @pytest.mark.parametrize("state", ["idle", "running", "paused"])
@@ -155,68 +161,90 @@ def test_stop_works_in_every_state_and_twice(watch, state):
         watched.run.pause()
     watched.run.stop()
     watched.run.stop()
-    assert (watched.run.state, alive()) == ("idle", [])
+    assert (watched.run.state, run_threads()) == ("idle", [])
 
 
-def test_weights_are_turned_between_steps(watch):
+def test_weights_change_between_steps_without_a_restart(watch):
     watched = watch()
-    watched.run.start()
-    watched.wait_for(lambda: len(watched.steps) > 3)
-
-    def turn(loss):
-        loss.alpha = 0.5
-
-    watched.turn_more = turn
-    watched.wait_for(lambda: watched.alphas[-1] == 0.5)
+    watched.start()
+    watched.before_update = lambda loss: setattr(loss, "alpha", 0.5)
+    wait_for(lambda: watched.alphas[-1] == 0.5)
     watched.run.stop()
-    assert watched.made == 1, "nothing started again"
-    assert watched.run.result.history[-1]["step"] == len(watched.run.result.history)
+    assert watched.losses_made == 1
+    assert is_numbered(watched.run.result.history)
 
 
-def test_the_end_may_be_moved_while_it_runs(watch):
+def test_end_may_move_while_it_runs(watch):
     watched = watch(end=100_000)
-    watched.run.start()
-    watched.wait_for(lambda: len(watched.steps) > 3)
+    watched.start()
     watched.run.end = 8
     watched.run.join(PATIENCE)
     assert watched.run.state == "idle"
-    assert watched.run.steps >= 8
+    assert watched.run.result.steps_done >= 8
 
 
-def test_a_new_loss_goes_on_with_the_same_picture(watch):
+def test_reloaded_loss_continues_with_the_same_image(watch):
     watched = watch()
-    watched.run.start()
-    watched.wait_for(lambda: len(watched.steps) > 3)
-    watched.run.renew()
-    watched.wait_for(lambda: watched.made == 2 and len(watched.steps) > 20)
+    watched.start()
+    watched.run.reload_loss()
+    wait_for(lambda: watched.losses_made == 2 and len(watched.steps) > 20)
     assert watched.steps == list(range(1, len(watched.steps) + 1))
     watched.run.stop()
-    history = watched.run.result.history
-    assert [e["step"] for e in history] == list(range(1, len(history) + 1))
+    assert is_numbered(watched.run.result.history)
 
 
-def test_what_there_is_so_far_is_a_result_of_its_own(watch):
+def test_so_far_is_a_copy_that_later_steps_leave_alone(watch):
     watched = watch()
     assert watched.run.so_far().history == []
-    watched.run.start()
-    watched.wait_for(lambda: len(watched.steps) > 3)
+    watched.start()
     early = watched.run.so_far()
     image, steps = early.image.clone(), len(early.history)
-    watched.wait_for(lambda: len(watched.steps) > steps + 10)
+    watched.wait_for_steps(steps + 11)
     assert torch.equal(early.image, image)
     assert len(early.history) == steps
     watched.run.pause()
-    paused = watched.run.so_far()
-    assert len(paused.history) > steps
+    assert len(watched.run.so_far().history) > steps
 
 
-def test_it_can_go_on_from_what_there_was(watch, content):
+def test_so_far_is_none_while_a_step_takes_too_long(watch):
     watched = watch()
+    watched.start()
+    slow, entered = threading.Event(), threading.Event()
+
+    def hold(loss):
+        entered.set()
+        slow.wait(PATIENCE)
+
+    watched.before_update = hold
+    assert entered.wait(PATIENCE)
+    assert watched.run.so_far(timeout=0.05) is None
+    slow.set()
+    assert watched.run.so_far().steps_done >= 4
+
+
+def test_so_far_of_a_run_that_fails_meanwhile_is_the_result_before_it(watch):
+    watched = watch()
+    start = watched.run.result
+    entered, failing = threading.Event(), threading.Event()
+
+    def fail(loss):
+        entered.set()
+        failing.wait(PATIENCE)
+        raise RuntimeError("a test's own")
+
+    watched.before_update = fail
     watched.run.start()
-    watched.wait_for(lambda: len(watched.steps) > 10)
+    assert entered.wait(PATIENCE)
+    threading.Timer(0.1, failing.set).start()
+    assert watched.run.so_far() is start
+
+
+def test_resumes_from_an_earlier_snapshot(watch):
+    watched = watch()
+    watched.start(11)
     early = watched.run.so_far()
     watched.run.stop()
-    watched.run.result, watched.run.end = early, early.history[-1]["step"] + 5
+    watched.run.result, watched.run.end = early, early.steps_done + 5
     watched.run.start()
     watched.run.join(PATIENCE)
     history = watched.run.result.history
@@ -224,38 +252,39 @@ def test_it_can_go_on_from_what_there_was(watch, content):
     assert history[-1]["total"] < 1.05 * early.history[-1]["total"]
 
 
-def test_an_error_is_kept_and_the_picture_of_before(watch):
+def test_exception_is_kept_with_the_result_before_it(watch):
     watched = watch()
     before = watched.run.result
-    watched.hold = 4
+    watched.fail_at = 4
     watched.run.start()
     watched.run.join(PATIENCE)
     assert str(watched.run.error) == "a test's own"
     assert watched.run.state == "idle"
     assert watched.run.result is before
-    watched.hold = None
-    watched.run.end = 3
+    watched.fail_at, watched.run.end = None, 3
     watched.run.start()
     watched.run.join(PATIENCE)
     assert watched.run.error is None
-    assert watched.run.steps == 3
+    assert watched.run.result.steps_done == 3
 
 
 @pytest.mark.filterwarnings("ignore:.*not finite")
-def test_what_is_not_finite_ends_with_the_last_good_picture(watch):
+def test_non_finite_loss_ends_with_the_last_good_image(watch):
     watched = watch()
 
     def spoil(loss):
         if len(watched.steps) == 6:
             loss.get_buffer("content_relu4_2").fill_(torch.nan)
 
-    watched.turn_more = spoil
+    watched.before_update = spoil
     watched.run.start()
     assert watched.run.join(PATIENCE)
     assert watched.run.error is None
-    assert "not finite" in watched.run.result.stopped
-    assert torch.isfinite(watched.run.result.image).all()
-    assert len(watched.run.result.history) == 6
+    result = watched.run.result
+    assert result.stopped == "not finite"
+    assert "not finite at step 7" in result.problem
+    assert torch.isfinite(result.image).all()
+    assert len(result.history) == 6
 
 
 def test_ctrl_c_ends_a_run_without_a_thread(watch):
@@ -265,19 +294,18 @@ def test_ctrl_c_ends_a_run_without_a_thread(watch):
         if len(watched.steps) == 3:
             raise KeyboardInterrupt
 
-    watched.turn_more = interrupt
+    watched.before_update = interrupt
     watched.run.start()
     assert watched.run.state == "idle"
     assert watched.run.result.stopped == "interrupted"
-    assert watched.run.steps == 3
+    assert watched.run.result.steps_done == 3
 
 
-def test_ctrl_c_while_waiting_stops_the_run(watch, monkeypatch):
+def test_ctrl_c_in_join_stops_the_run(watch, monkeypatch):
     watched = watch()
-    watched.run.start()
-    watched.wait_for(lambda: len(watched.steps) > 3)
-    thread, join = watched.run._thread, watched.run._thread.join
-    pressed = []
+    watched.start()
+    (thread,) = run_threads()
+    join, pressed = thread.join, []
 
     def interrupted(timeout=None):
         if not pressed:
@@ -290,26 +318,18 @@ def test_ctrl_c_while_waiting_stops_the_run(watch, monkeypatch):
     assert watched.run.state == "idle"
 
 
-def test_the_pace_is_known_while_it_runs(watch):
-    watched = watch(end=40)
-    assert watched.run.steps_per_second == 0
-    watched.run.start()
-    watched.run.join(PATIENCE)
-    history = watched.run.result.history
-    plain = 29 / (history[-1]["seconds"] - history[-30]["seconds"])
-    assert watched.run.steps_per_second == pytest.approx(plain, rel=0.2)
-
-
-def test_a_program_may_end_while_it_runs():
+def test_program_may_end_while_it_runs():
     code = """
+import threading
 import nst_helpers as nst
+from nst_helpers.explorer.background import BackgroundRun
 net, content = nst.load_network("bundled"), nst.load_image("chelsea", 64)
-loss = nst.StyleTransferLoss(net, content, content)
-run = nst.LiveRun(lambda: loss, lambda loss: None, lambda progress, waits: None)
-run.result, run.end = nst.Result(nst.noise_like(content)), 100_000
+loss, shown = nst.StyleTransferLoss(net, content, content), threading.Event()
+start = nst.Result(nst.noise_like(content))
+run = BackgroundRun(start, lambda: loss, lambda loss: None, lambda progress, last: shown.set())
+run.end = 100_000
 run.start()
-while run.steps_per_second == 0:
-    pass
+shown.wait()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
