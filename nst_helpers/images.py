@@ -268,8 +268,7 @@ def save_animation(
     Raises
     ------
     ValueError
-        If there are no images, or of several sizes, or ``quality`` is out of range, or the ending
-        names no format that holds an animation.
+        If images differ in size, or ``quality`` or the ending is not one for an animation.
     OSError
         If the folder cannot be written.
     """

@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from nst_helpers import _validate
+from nst_helpers.engine.devices import PRECISIONS
 from nst_helpers.engine.memory import network_memory, require_memory, target_memory
 from nst_helpers.engine.sums import sum_of_products, sum_of_squares
 from nst_helpers.images import resize_image
@@ -137,22 +138,20 @@ def style_loss(
 
     Notes
     -----
-    The paper and the lecture have style images of the content's size, where dividing both Gram
-    matrices by M or neither is the same thing. Here the style image's is per position in every
-    convention, so that it may have any size.
+    The paper and the lecture have style images of the content's size. Here A is per position in
+    every convention, so that the style image may have any size.
     """
     _validate.one_of("convention", convention, get_args(Convention))
     _validate.same_batch(features, target)
     if target.dim() == 4:
         target = gram_matrix(target)
-    filters = features.shape[1]
+    _, filters, height, width = features.shape
     if target.shape[1:] != (filters, filters):
+        shape = tuple(target.shape)
         raise ValueError(
-            f"a layer of {filters} filters cannot match a Gram matrix of shape "
-            f"{tuple(target.shape)}"
+            f"a layer of {filters} filters cannot match a Gram matrix of shape {shape}"
         )
-    positions = features.shape[2] * features.shape[3]
-    return _scale_style(sum_of_products(features), target, positions, convention)
+    return _scale_style(sum_of_products(features), target, height * width, convention)
 
 
 def total_variation(image: torch.Tensor) -> torch.Tensor:
@@ -345,7 +344,7 @@ class StyleTransferLoss(nn.Module):
         return network_memory(
             values_per_pixel(self.net, {*self.content_layers, *self.style_layers}),
             shape,
-            bytes_per_value=self.net.bytes_per_value,
+            bytes_per_value=PRECISIONS[self.net.precision].itemsize,
             strips=self.memory == "low",
         )
 

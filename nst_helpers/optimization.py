@@ -45,8 +45,7 @@ class Terms(Protocol):
 class Loss(Protocol):
     """What ``optimize`` minimises. A plain function from image to terms will do.
 
-    Derive from it where a loss has more to say; what is not overridden has the defaults below.
-    ``StyleTransferLoss`` offers all of it.
+    Derive from it where a loss has more to say, and override what you need of the defaults below.
 
     Examples
     --------
@@ -130,9 +129,9 @@ class Result:
 
     Notes
     -----
-    A later run of the same loss object, with the same weights and options, goes on with the
-    curvature pairs of L-BFGS as if there had been no pause. They take 2 * history_size images of
-    memory for as long as the result lives; pickling leaves them out, and so does ``split``.
+    A later run of the same loss object, with the same weights and options, goes on with L-BFGS's
+    curvature pairs as if there had been no pause. They take 2 * history_size images of memory as
+    long as the result lives; pickling and ``split`` leave them out.
     """
 
     image: torch.Tensor
@@ -299,10 +298,9 @@ def optimize(
     result = start if isinstance(start, Result) else Result(start)
     image = _validate.image("start", result.unclipped, "an image (B, 3, H, W) or a Result")
     levels = pyramid_levels(_as_loss(loss), image.shape, steps, tuple(pyramid))
+    memory_options = {"optimizer": optimizer, "history_size": history_size}
     for level in levels:
-        needed = estimate_memory(
-            level.loss, level.shape, optimizer=optimizer, history_size=history_size
-        )
+        needed = estimate_memory(level.loss, level.shape, **memory_options)
         require_memory(needed, level.shape, level.loss.device or image.device)
     steps_before, numbers = result.steps_done, frozenset(snapshots)
     last_step = steps_before + sum(level.steps for level in levels)
@@ -394,8 +392,8 @@ def _result(
         stopped,
         problem,
         unclipped,
-        relative_gradient=objective.relative_gradient.to(home, copy=True),
-        per_image=before.per_image + [record.terms for record in records],
+        objective.relative_gradient.to(home, copy=True),
+        before.per_image + [record.terms for record in records],
     )
 
 

@@ -60,7 +60,7 @@ class _SumOfProducts(torch.autograd.Function):
         symmetric = (grad_output + grad_output.mT).to(features.dtype)
         # Positions before filters, which is how channels-last maps lie in memory.
         gradient: torch.Tensor = features.flatten(2).mT @ symmetric  # (B, M, N)
-        return gradient.mT.unflatten(2, features.shape[2:])
+        return gradient.mT.view(features.shape)
 
 
 def _to_float32(values: torch.Tensor) -> torch.Tensor:

@@ -101,11 +101,6 @@ class Features(nn.Module):
         """Where the network lives."""
         return self.mean.device
 
-    @property
-    def bytes_per_value(self) -> int:
-        """Size of one activation."""
-        return PRECISIONS[self.precision].itemsize
-
     def forward(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
         """Return the named layers' feature maps.
 
