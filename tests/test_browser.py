@@ -5,36 +5,23 @@ skipped. A picture of a test that failed lies in output/browser/.
 """
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
 import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import wait_for as wait_until
 from nst_helpers import load_settings
+from scripts.browser import FLAGS, LAB, ROOT, VOILA, Notebook, find_chromium, serve
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-if not CHROMIUM:
+CHROMIUM = find_chromium()
+if CHROMIUM is None:
     pytest.skip("there is no Chromium on this machine", allow_module_level=True)
 
-ROOT = Path(__file__).parents[1]
 PATIENCE = 90_000  # milliseconds, on a busy machine
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-MESSAGES = 'tornado_settings={"websocket_max_message_size": 104857600}'  # as in the Makefile
 EXPLORER = (
     "import nst_helpers as nst\nexplorer = nst.StyleTransferExplorer(size=96, steps=5000)\nexplorer"
 )
@@ -53,44 +40,15 @@ FOCUSED = """() => {
 STEP = "e => parseInt(e.querySelector('.nst-status b').textContent)"
 
 
-def answers(address):
-    try:
-        urllib.request.urlopen(address, timeout=10)
-    except urllib.error.HTTPError:  # "not found" is an answer, too
-        return True
-    except OSError:
-        return False
-    return True
-
-
-@contextmanager
 def server(arguments, folder):
-    """Run a server of this environment, and give its address once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", *arguments, f"--port={port}", "--no-browser"]
-    environment = {**os.environ, "NST_BUDGET": "quick", "NST_OUTPUT": str(folder / "output")}
-    process = subprocess.Popen(command, cwd=folder, env=environment)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + PATIENCE / 1000
-        while not answers(address + "/static/"):
-            assert process.poll() is None, "the server has ended"
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(30)
+    environment = {"NST_BUDGET": "quick", "NST_OUTPUT": str(folder / "output")}
+    return serve(arguments, folder, environment, quiet=False)
 
 
 @pytest.fixture(scope="module")
 def lab_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    arguments = ["jupyterlab", "--allow-root", "--ip=127.0.0.1", "--IdentityProvider.token="]
-    arguments += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
-    with server([*arguments, f"--ServerApp.{MESSAGES}"], folder) as address:
+    with server(LAB, folder) as address:
         yield address, folder
 
 
@@ -112,9 +70,9 @@ def chromium():
         browser.close()
 
 
-def is_ours(said):
+def is_ours(message):
     """Whether a line of the console is an error that widgets made: servers have errors, too."""
-    return said.type == "error" and "widget" in said.text.lower()
+    return message.type == "error" and "widget" in message.text.lower()
 
 
 @pytest.fixture
@@ -123,7 +81,7 @@ def page(chromium, request):
     page.set_default_timeout(PATIENCE)
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda said: errors.append(said.text) if is_ours(said) else None)
+    page.on("console", lambda line: errors.append(line.text) if is_ours(line) else None)
     failed = request.session.testsfailed
     yield page
     if request.session.testsfailed > failed:
@@ -133,57 +91,29 @@ def page(chromium, request):
     assert errors == []
 
 
-class Notebook:
-    """A notebook open in JupyterLab."""
+def outputs(page):
+    """Execution count and outputs of each code cell, whether it is in sight or not."""
+    return page.evaluate(
+        "() => jupyterapp.shell.currentWidget.content.widgets"
+        ".filter(c => c.model.type == 'code')"
+        ".map(c => [c.model.executionCount, c.model.outputs.toJSON()])"
+    )
 
-    def __init__(self, page, address, folder, cells=(), path="test.ipynb"):
-        self.page, self.address, self.folder = page, address, folder
-        if cells:
-            notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
-            notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
-            nbformat.write(notebook, folder / path)
-        page.goto(f"{address}/doc/tree/{path}")
-        page.wait_for_function(
-            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
-        )
 
-    def command(self, name):
-        self.page.evaluate("name => jupyterapp.commands.execute(name)", name)
-
-    def outputs(self):
-        return self.page.evaluate(
-            "() => jupyterapp.shell.currentWidget.content.widgets"
-            ".filter(c => c.model.type == 'code')"
-            ".map(c => [c.model.executionCount, c.model.outputs.toJSON()])"
-        )
-
-    def ask(self, code):
-        """What a cell of its own would print, while the explorer may be running."""
-        return json.loads(
-            self.page.evaluate(
-                """async code => {
-                    const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-                    const future = kernel.requestExecute({code});
-                    let said = '';
-                    future.onIOPub = m => { said += m.content.text ?? m.content.evalue ?? ''; };
-                    await future.done;
-                    return said;
-                }""",
-                f"import json; print(json.dumps({code}))",
-            )
-        )
-
-    def losses(self):
-        _, content, style = self.ask("explorer._curve[-1]")
-        return content, style
+def losses(notebook):
+    """Content and style loss of the last step."""
+    _, content, style, _ = notebook.value("explorer.recording.curve[-1]")
+    return content, style
 
 
 @pytest.fixture
 def notebook(page, lab):
-    made = Notebook(page, *lab, [EXPLORER])
-    made.command("notebook:run-all-cells")
+    address, folder = lab
+    Notebook.write(folder / "test.ipynb", [EXPLORER])
+    opened = Notebook(page, address, "test.ipynb")
+    opened.command("notebook:run-all-cells")
     page.wait_for_selector(".nst-explorer")
-    return made
+    return opened
 
 
 def button(page, name):
@@ -199,10 +129,7 @@ def step(page):
 
 
 def wait_for(condition):
-    end = time.monotonic() + PATIENCE / 1000
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
+    wait_until(condition, PATIENCE / 1000, pause=0.1)
 
 
 def wait_for_steps(page, count=5):
@@ -215,35 +142,35 @@ def start(page):
     wait_for_steps(page)
 
 
-def test_the_picture_paints_itself_and_answers_the_ratio(notebook, page):
+def test_picture_paints_itself_and_follows_the_ratio(notebook, page):
     before = picture(page)
     start(page)
     assert picture(page) != before
     button(page, "texture only").click()
     wait_for_steps(page, 60)
-    styled, texture = picture(page), notebook.losses()  # another cell answers, while it runs
+    styled, texture = picture(page), losses(notebook)  # another cell answers, while it runs
     handle = page.locator(".nst-ratio .noUi-handle")
     handle.focus()
     page.keyboard.press("End")
     page.wait_for_selector(".nst-knobs >> text=/= 1$/")
     wait_for_steps(page, 60)
     assert picture(page) != styled
-    close = notebook.losses()
+    close = losses(notebook)
     assert close[0] < 0.7 * texture[0], "more content: its loss falls"
     assert close[1] > texture[1]
     for _ in range(8):  # a little to the left
         page.keyboard.press("ArrowLeft")
-    wait_for(lambda: notebook.ask("explorer.settings['alpha']") < 0.5)
+    wait_for(lambda: notebook.value("explorer.settings['alpha']") < 0.5)
     button(page, "texture only").click()
     wait_for_steps(page, 60)
-    assert notebook.losses()[1] < close[1], "more style: its loss falls"
+    assert losses(notebook)[1] < close[1], "more style: its loss falls"
 
 
-def test_a_layers_slider(notebook, page):
+def test_slider_of_a_layer_changes_its_weight(notebook, page):
     start(page)
     page.locator(".nst-layers .noUi-handle").first.focus()
     page.keyboard.press("Home")
-    wait_for(lambda: notebook.ask("explorer.settings['style_layer_weights']['relu1_1']") == 0)
+    wait_for(lambda: notebook.value("explorer.settings['style_layer_weights']['relu1_1']") == 0)
     before = picture(page)
     wait_for_steps(page, 10)
     assert picture(page) != before
@@ -277,7 +204,7 @@ def upload(page, path):
     chooser.value.set_files(path)
 
 
-def test_upload(notebook, page, tmp_path):
+def test_uploads_become_content_or_are_refused_with_a_reason(notebook, page, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (1800, 1800, 3), dtype=np.uint8)
     files = {"photo.png": noise[:60, :90], "large.png": noise, "tiny.png": noise[:8, :8]}
     for name, values in files.items():
@@ -285,18 +212,18 @@ def test_upload(notebook, page, tmp_path):
     assert (tmp_path / "large.png").stat().st_size > 9e6
     (tmp_path / "notes.jpg").write_text("no picture")
     message = page.locator(".nst-message")
-    for name, said in (("large", "the most is 8 MB"), ("tiny", "only 8 x 8"), ("notes", "picture")):
+    for name, text in (("large", "the most is 8 MB"), ("tiny", "only 8 x 8"), ("notes", "picture")):
         upload(page, next(tmp_path.glob(f"{name}.*")))
-        message.filter(has_text=said).wait_for()
+        message.filter(has_text=text).wait_for()
     thumbnail = page.locator(".nst-thumbnail img").first
     before = thumbnail.evaluate(PIXELS)
     upload(page, tmp_path / "photo.png")
     wait_for(lambda: thumbnail.evaluate(PIXELS) != before)
-    assert notebook.ask("explorer.settings['content']") == "photo.png (yours)"
+    assert notebook.value("explorer.settings['content']") == "photo.png (yours)"
     start(page)
 
 
-def test_keep_and_save(notebook, page):
+def test_kept_and_saved_pictures_come_back(notebook, page, lab):
     start(page)
     button(page, "Pause").click()
     page.wait_for_selector(".nst-status >> text=paused")
@@ -307,7 +234,7 @@ def test_keep_and_save(notebook, page):
     wait_for_steps(page)
     button(page, "Save film").click()
     page.wait_for_selector(".nst-message >> text=.webp")
-    (film,) = (notebook.folder / "output").glob("*.webp")
+    (film,) = (lab[1] / "output").glob("*.webp")
     with Image.open(film) as frames:
         assert frames.n_frames > 1
     button(page, "Save PNG").click()
@@ -317,15 +244,15 @@ def test_keep_and_save(notebook, page):
     assert load_settings(download.value.path())["content"] == "chelsea"
     button(page, "Back to this").click()
     wait_for(lambda: step(page) == at)
-    assert notebook.ask("explorer.live.state") == "idle"
+    assert notebook.value("explorer.run.state") == "idle"
     wait_for(lambda: picture(page) == kept)
 
 
-def test_run_again_twice_interrupted_restarted(notebook, page):
+def test_explorers_survive_second_runs_interrupts_and_restarts(notebook, page):
     running = "sum(t.name == 'nst run' for t in __import__('threading').enumerate())"
     start(page)
     notebook.command("notebook:run-all-cells")
-    wait_for(lambda: notebook.ask(running) == 0)
+    wait_for(lambda: notebook.value(running) == 0)
     wait_for(lambda: step(page) == 0)
     start(page)
     # Another one in a cell of its own: both go on.
@@ -338,11 +265,11 @@ def test_run_again_twice_interrupted_restarted(notebook, page):
     notebook.command("notebook:run-cell")
     wait_for(lambda: page.locator(".nst-explorer").count() == 2)
     start(page)
-    wait_for(lambda: notebook.ask(running) == 2)
+    wait_for(lambda: notebook.value(running) == 2)
     notebook.command("notebook:interrupt-kernel")
     wait_for_steps(page)
     button(page, "Stop").click()
-    wait_for(lambda: notebook.ask(running) == 1)
+    wait_for(lambda: notebook.value(running) == 1)
     page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     gone = "() => getComputedStyle(document.querySelector('.nst-explorer'), '::after').content"
     wait_for(lambda: "kernel is gone" in page.evaluate(gone))
@@ -353,7 +280,7 @@ def test_run_again_twice_interrupted_restarted(notebook, page):
     start(page)
 
 
-def test_everything_is_reached_with_the_tab_key(notebook, page):
+def test_every_control_is_reached_with_the_tab_key(notebook, page):
     page.locator(".nst-explorer button").first.focus()
     reached = set()
     for _ in range(45):
@@ -372,22 +299,21 @@ def test_everything_is_reached_with_the_tab_key(notebook, page):
 
 def test_notebook_05_runs_whole(page, lab):
     shutil.copy(ROOT / "notebooks" / "05_sliders.ipynb", lab[1])
-    notebook = Notebook(page, *lab, path="05_sliders.ipynb")
+    Notebook(page, lab[0], "05_sliders.ipynb")
     page.evaluate(
         "() => { jupyterapp.commands.execute('notebook:run-all-cells')"
         ".then(() => { window.finished = true; }); }"
     )
     page.wait_for_function("() => window.finished", timeout=3 * PATIENCE)
-    outputs = notebook.outputs()
-    assert [count for count, _ in outputs] == list(range(1, len(outputs) + 1))
-    assert not [o for _, cell in outputs for o in cell if o["output_type"] == "error"]
+    cells = outputs(page)
+    assert [count for count, _ in cells] == list(range(1, len(cells) + 1))
+    assert not [o for _, cell in cells for o in cell if o["output_type"] == "error"]
     views = "application/vnd.jupyter.widget-view+json"
-    assert any(views in o.get("data", {}) for _, cell in outputs for o in cell)
+    assert any(views in o.get("data", {}) for _, cell in cells for o in cell)
 
 
-def test_the_page(page, tmp_path):
-    app = str(ROOT / "scripts" / "app.ipynb")
-    with server(["voila", app, f"--Voila.{MESSAGES}"], tmp_path) as address:
+def test_served_page_fits_the_window_and_writes_nothing(page, tmp_path):
+    with server(VOILA, tmp_path) as address:
         page.goto(address)
         page.wait_for_selector(".nst-explorer")
         assert page.locator(".jp-CodeCell .jp-InputArea:visible").count() == 0
