@@ -70,13 +70,12 @@ class Features(nn.Module):
         self.pooling, self.name, self.content_scale = pooling, name, content_scale
         self.source = source
         self.convolutions = nn.ModuleDict()
-        for key, weight in weights.items():
-            if key.endswith(".weight"):
-                layer = key.removesuffix(".weight")
-                conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
-                conv.load_state_dict({"weight": weight, "bias": weights[f"{layer}.bias"]})
-                # Channels last: what convolutions in bfloat16 are fastest with, on CPUs and GPUs.
-                self.convolutions[layer] = conv.to(memory_format=torch.channels_last)
+        for layer in dict.fromkeys(key.split(".")[0] for key in weights):
+            weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+            conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+            conv.load_state_dict({"weight": weight, "bias": bias})
+            # Channels last: what convolutions in bfloat16 are fastest with, on CPUs and GPUs.
+            self.convolutions[layer] = conv.to(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.layers = tuple(_with_relu_and_pool(self.convolutions))
