@@ -128,6 +128,9 @@ def open_page(chromium: str) -> Iterator[tuple[Any, float]]:
 
 def measure_page(chromium: str) -> None:
     with open_page(chromium) as (page, opened):
+        steps = page.locator(".nst-field:has(label:text-is('steps')) input")
+        steps.fill("10000")  # as many as the measurements may take
+        steps.press("Enter")
         page.evaluate(WATCH)
         page.evaluate(PRESS, "Start")
         page.wait_for_function("() => window.shown.some(t => t > window.pressed)")
