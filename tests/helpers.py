@@ -4,6 +4,7 @@ import http.server
 import io
 import math
 import socket
+import sys
 import threading
 import time
 from typing import NamedTuple
@@ -90,6 +91,38 @@ class Quadratic:
     def __call__(self, image):
         self.images.append(image.detach().clone())
         return Total((self.stretch * (image - self.target) ** 2).sum((1, 2, 3)))
+
+
+def interrupted_before_each_line(action, files):
+    """Call ``action`` again and again, with Ctrl-C before the first line it runs in ``files``, then
+    before the second, and so on to its end.
+
+    Yields what it returns, or None where the interrupt came through.
+    """
+    tracer = sys.gettrace()  # that of a coverage measurement
+    countdown = line = 0
+
+    def trace(frame, event, _):
+        nonlocal countdown
+        if frame.f_code.co_filename not in files:
+            return None
+        countdown -= event == "line"
+        if countdown == 0:
+            sys.settrace(tracer)
+            raise KeyboardInterrupt
+        return trace
+
+    while countdown <= 0:
+        line += 1
+        countdown, result = line, None
+        sys.settrace(trace)
+        try:
+            result = action()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(tracer)
+        yield result
 
 
 def is_same_run(result, other):

@@ -2,13 +2,12 @@
 
 import math
 import re
-import sys
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from helpers import Quadratic, Total, make_picture
+from helpers import Quadratic, Total, interrupted_before_each_line, make_picture
 from nst_helpers.engine.objective import SYNC_EVERY, Evaluation, Objective, StepLog
 
 
@@ -317,32 +316,19 @@ def test_non_finite_evaluations_in_a_row_are_counted_from_the_last():
     assert re.match("image 0, 1 of the batch", log.problem)
 
 
-def test_an_interrupt_at_any_line_of_reading_keeps_each_record_once():
-    read = StepLog.read.__code__
-    for line in range(1, 200):
-        log, count = logged(30, 25), 0
-        for step in (31, 32):
-            log.append(evaluation_of(*row(step)))
-            log.steps += 1
+def log_with_two_to_read():
+    log = logged(30, 25)
+    for step in (31, 32):
+        log.append(evaluation_of(*row(step)))
+        log.steps += 1
+    return log
 
-        def trace(frame, event, _, line=line):
-            nonlocal count
-            if event == "line" and frame.f_code is read:
-                count += 1
-                if count == line:
-                    sys.settrace(None)
-                    raise KeyboardInterrupt
-            return trace
 
-        sys.settrace(trace)
-        try:
-            log.read()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(None)
+def test_an_interrupt_before_any_line_of_reading_keeps_each_record_once():
+    log, lines = log_with_two_to_read(), 0
+    files = {StepLog.read.__code__.co_filename}
+    for _ in interrupted_before_each_line(lambda: log.read(), files):
         log.read()
         assert [record.step for record in log.records] == list(range(1, 33))
-        if count < line:
-            break
-    assert 10 < line < 199
+        log, lines = log_with_two_to_read(), lines + 1
+    assert lines > 10
