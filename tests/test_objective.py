@@ -325,10 +325,9 @@ def log_with_two_to_read():
 
 
 def test_an_interrupt_before_any_line_of_reading_keeps_each_record_once():
-    log, lines = log_with_two_to_read(), 0
-    files = {StepLog.read.__code__.co_filename}
-    for _ in interrupted_before_each_line(lambda: log.read(), files):
-        log.read()
-        assert [record.step for record in log.records] == list(range(1, 33))
-        log, lines = log_with_two_to_read(), lines + 1
-    assert lines > 10
+    logs, files = [log_with_two_to_read()], {StepLog.read.__code__.co_filename}
+    for _ in interrupted_before_each_line(lambda: logs[-1].read(), files):
+        logs[-1].read()
+        assert [record.step for record in logs[-1].records] == list(range(1, 33))
+        logs.append(log_with_two_to_read())
+    assert len(logs) > 10
