@@ -16,12 +16,12 @@ PATIENCE = 20  # seconds, on a busy machine
 
 
 class Watched:
-    """A run that notes its steps and states, and which a test may stop by an error."""
+    """A run that notes its steps and states, and into which a test may put something."""
 
     def __init__(self, net, content, style, end=1000, threaded=True):
         self.losses_made, self.steps, self.alphas, self.states = 0, [], [], []
-        self.last_shown, self.fail_at = None, None
-        self.before_update = lambda loss: None
+        self.last_shown = None
+        self.before_update = self.after_show = lambda value: None
 
         def make_loss():
             self.losses_made += 1
@@ -35,8 +35,7 @@ class Watched:
             if progress.step not in self.steps[-1:]:
                 self.steps.append(progress.step)
             self.last_shown = last
-            if self.fail_at is not None and progress.step >= self.fail_at:
-                raise RuntimeError("a test's own")
+            self.after_show(progress)
 
         self.run = BackgroundRun(
             Result(noise_like(content)),
@@ -117,6 +116,19 @@ def test_pause_holds_and_start_resumes(watch):
     assert len(watched.steps) == count
     watched.start(count + 4)
     assert watched.steps == list(range(1, len(watched.steps) + 1))
+
+
+def test_step_is_shown_as_the_last_one_where_the_pause_comes_meanwhile(watch):
+    watched = watch()
+
+    def pause(progress):
+        if progress.step == 3 and not watched.last_shown:
+            watched.run.pause()
+
+    watched.after_show = pause
+    watched.start(3)
+    wait_for(lambda: watched.last_shown)
+    assert (watched.run.state, watched.steps) == ("paused", [1, 2, 3])
 
 
 def test_single_step_from_idle_and_from_a_pause(watch):
@@ -255,13 +267,18 @@ def test_resumes_from_an_earlier_snapshot(watch):
 def test_exception_is_kept_with_the_result_before_it(watch):
     watched = watch()
     before = watched.run.result
-    watched.fail_at = 4
+
+    def fail(progress):
+        if progress.step == 4:
+            raise RuntimeError("a test's own")
+
+    watched.after_show = fail
     watched.run.start()
     watched.run.join(PATIENCE)
     assert str(watched.run.error) == "a test's own"
     assert watched.run.state == "idle"
     assert watched.run.result is before
-    watched.fail_at, watched.run.end = None, 3
+    watched.run.end = 3
     watched.run.start()
     watched.run.join(PATIENCE)
     assert watched.run.error is None
@@ -299,6 +316,18 @@ def test_ctrl_c_ends_a_run_without_a_thread(watch):
     assert watched.run.state == "idle"
     assert watched.run.result.stopped == "interrupted"
     assert watched.run.result.steps_done == 3
+
+
+def test_ctrl_c_before_the_first_step_leaves_the_start(watch):
+    watched = watch(threaded=False)
+    start = watched.run.result
+
+    def interrupt(loss):
+        raise KeyboardInterrupt
+
+    watched.before_update = interrupt
+    watched.run.start()
+    assert (watched.run.state, watched.run.result, watched.run.error) == ("idle", start, None)
 
 
 def test_ctrl_c_in_join_stops_the_run(watch, monkeypatch):
