@@ -196,22 +196,22 @@ def test_second_start_is_answered_and_harmless(explorer):
 
 
 def test_sliders_reach_the_loss_while_it_runs(explorer):
-    weights, seen = explorer.controls.weights, []
+    weights, updates = explorer.controls.weights, []
     before_update(
         explorer,
-        lambda loss: seen.append((loss.alpha, loss.beta, dict(loss.style_layer_weights))),
+        lambda loss: updates.append((loss.alpha, loss.beta, dict(loss.style_layer_weights))),
     )
     click(explorer, "Start")
-    wait_for(lambda: len(seen) > 3)
+    wait_for(lambda: len(updates) > 3)
     weights.ratio.value = 0.5
-    wait_for(lambda: seen[-1][:2] == (pytest.approx(0.5), 1.0))
+    wait_for(lambda: updates[-1][:2] == (pytest.approx(0.5), 1.0))
     weights.layers["relu1_1"].value = 0
-    wait_for(lambda: seen[-1][2]["relu1_1"] == 0)
-    assert seen[-1][2]["relu2_1"] == pytest.approx(0.2)
+    wait_for(lambda: updates[-1][2]["relu1_1"] == 0)
+    assert updates[-1][2]["relu2_1"] == pytest.approx(0.2)
     weights.presets.value = math.inf
-    wait_for(lambda: seen[-1][:2] == (1.0, 0.0))
+    wait_for(lambda: updates[-1][:2] == (1.0, 0.0))
     weights.presets.value = 0.0
-    wait_for(lambda: seen[-1][:2] == (0.0, 1.0))
+    wait_for(lambda: updates[-1][:2] == (0.0, 1.0))
     click(explorer, "Stop")
     explorer.join(PATIENCE)
     assert steps_of(explorer) == list(range(1, step(explorer) + 1)), "nothing began again"

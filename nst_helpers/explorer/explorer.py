@@ -219,7 +219,7 @@ class StyleTransferExplorer:
         return self._announce(save_image(result.image, self._free_path("png"), settings))
 
     def save_film(self) -> Path:
-        """Write the run as it was seen, as an animation (WebP)."""
+        """Write the run as it was shown, as an animation (WebP)."""
         return self._announce(self.recording.save_film(self._free_path("webp")))
 
     def close(self) -> None:
