@@ -298,9 +298,9 @@ def optimize(
     result = start if isinstance(start, Result) else Result(start)
     image = _validate.image("start", result.unclipped, "an image (B, 3, H, W) or a Result")
     levels = pyramid_levels(_as_loss(loss), image.shape, steps, tuple(pyramid))
-    memory_options = {"optimizer": optimizer, "history_size": history_size}
+    estimate = partial(estimate_memory, optimizer=optimizer, history_size=history_size)
     for level in levels:
-        needed = estimate_memory(level.loss, level.shape, **memory_options)
+        needed = estimate(level.loss, level.shape)
         require_memory(needed, level.shape, level.loss.device or image.device)
     steps_before, numbers = result.steps_done, frozenset(snapshots)
     last_step = steps_before + sum(level.steps for level in levels)
