@@ -87,6 +87,12 @@ def test_requirements_txt_is_the_package_with_its_notebooks():
     assert [line for line in lines if not line.startswith("#")] == ["-e .[notebooks]"]
 
 
+def test_binder_installs_torch_within_the_same_bounds():
+    lines = (ROOT / "binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    requirements = {line for line in lines if not line.startswith(("#", "--"))}
+    assert requirements == {each for each in PROJECT["dependencies"] if each.startswith("torch")}
+
+
 def test_the_lowest_python_is_the_same_everywhere():
     lowest = PROJECT["requires-python"].removeprefix(">=")
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")

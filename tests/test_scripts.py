@@ -35,6 +35,15 @@ def run(script, *arguments, codes=(0,)):
     return process
 
 
+@pytest.mark.parametrize(
+    "script", ["measure.benchmark", "pictures.explorer", "pictures.notebooks", "pictures.readme"]
+)
+def test_a_script_that_no_test_runs_begins(script):
+    if script == "pictures.explorer":
+        pytest.importorskip("playwright", reason="Playwright is not installed")
+    assert "usage:" in run(script, "--help").stdout
+
+
 def test_every_painting_and_colour_texture_has_a_painter():
     photographs = {"astronaut", "brick", "chelsea", "coffee", "grass", "gravel"}
     assert set(PAINTERS) == set(nst.sample_images()) - photographs
