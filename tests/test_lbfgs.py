@@ -16,11 +16,12 @@ def rosenbrock(x):
 
 
 def quadratic(condition, size, seed=0):
-    """x A x / 2 with eigenvalues from 1 to ``condition``, turned at random."""
+    """x A x / 2 with eigenvalues from 1 to ``condition`` and random eigenvectors."""
     generator = torch.Generator().manual_seed(seed)
     random = torch.randn(size, size, dtype=torch.float64, generator=generator)
-    turn, _ = torch.linalg.qr(random)
-    matrix = turn @ torch.diag(torch.logspace(0, math.log10(condition), size).double()) @ turn.T
+    vectors, _ = torch.linalg.qr(random)
+    values = torch.logspace(0, math.log10(condition), size).double()
+    matrix = vectors @ torch.diag(values) @ vectors.T
     return lambda x: ((x @ matrix) * x).sum(1) / 2
 
 
@@ -42,24 +43,24 @@ def evaluations(function, start, goal, history_size=10, most=5000):
 
 def evaluations_of(minimise, function, start, goal):
     """The same for another library's minimiser."""
-    seen = []
+    values = []
 
     def evaluate(x):
         value, gradient = value_and_gradient(function, torch.as_tensor(x)[None])
-        seen.append(value.item())
+        values.append(value.item())
         return value.item(), gradient[0].numpy()
 
     minimise(evaluate, start)
-    return next(i for i, value in enumerate(seen, 1) if value <= goal)
+    return next(i for i, value in enumerate(values, 1) if value <= goal)
 
 
-def scipys(evaluate, start):
+def scipy_lbfgs(evaluate, start):
     optimize = pytest.importorskip("scipy.optimize")
     options = {"maxcor": 10, "maxiter": 9999, "maxfun": 9999, "ftol": 0, "gtol": 0}
     optimize.minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
 
 
-def torchs(evaluate, start):
+def torch_lbfgs(evaluate, start):
     x = torch.as_tensor(start).clone().requires_grad_()
     other = torch.optim.LBFGS(
         *([x],),
@@ -88,23 +89,23 @@ PROBLEMS = {
 }
 
 
-@pytest.mark.parametrize("other", [scipys, torchs])
+@pytest.mark.parametrize("other", [scipy_lbfgs, torch_lbfgs])
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_it_takes_hardly_more_evaluations_than_other_libraries(problem, other):
+def test_needs_hardly_more_evaluations_than_scipy_and_torch(problem, other):
     function, starts, goal = PROBLEMS[problem]
     ours = sum(evaluations(function, start, goal) for start in starts)
     theirs = sum(evaluations_of(other, function, start, goal) for start in starts)
     assert ours <= 1.1 * theirs
 
 
-def test_the_minimum_is_the_right_one():
+def test_converges_to_the_minimum_of_rosenbrocks_function():
     minimiser = LBFGS(torch.zeros(1, 6, dtype=torch.float64), first_step=0.01)
     for _ in range(200):
         minimiser.tell(*value_and_gradient(rosenbrock, minimiser.point))
     torch.testing.assert_close(minimiser.point, torch.ones_like(minimiser.point))
 
 
-def test_the_direction_is_that_of_the_two_loop_recursion():
+def test_the_direction_equals_the_two_loop_recursion():
     # Nocedal & Wright 2006, algorithm 7.4, with plain lists.
     function, minimiser = (
         quadratic(30, 8),
@@ -131,7 +132,7 @@ def test_the_direction_is_that_of_the_two_loop_recursion():
         torch.testing.assert_close(minimiser.point[0] - x[0], -q, rtol=1e-6, atol=1e-9)
 
 
-def test_real_losses_get_as_low_as_with_torchs(net, content, style):
+def test_a_style_transfer_gets_as_low_as_with_torch(net, content, style):
     loss = StyleTransferLoss(net, content, style)
     start = noise_like(content)
     minimiser = LBFGS(start, first_step=0.01)
@@ -159,16 +160,16 @@ def test_real_losses_get_as_low_as_with_torchs(net, content, style):
 # --- batches -------------------------------------------------------------------------------------
 
 
-def stretched(x):
+def differently_scaled(x):
     scale = torch.tensor([1e-6, 1.0, 1e6], dtype=x.dtype)[: x.shape[0]]
     return scale * quadratic(50, 12)(x - 1)
 
 
-def test_each_of_a_batch_goes_its_own_way():
+def test_batch_elements_are_independent():
     starts = torch.randn(3, 12, generator=torch.Generator().manual_seed(1)).double()
     together = LBFGS(starts, first_step=0.01)
     for _ in range(40):
-        together.tell(*value_and_gradient(stretched, together.point))
+        together.tell(*value_and_gradient(differently_scaled, together.point))
     for i in range(3):
         alone = LBFGS(starts[i : i + 1], first_step=0.01)
         for _ in range(40):
@@ -180,7 +181,7 @@ def test_each_of_a_batch_goes_its_own_way():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_one_that_goes_bad_does_not_spoil_the_others(bad):
+def test_a_non_finite_batch_element_does_not_affect_the_others(bad):
     starts = torch.zeros(2, 12).double()
     minimiser = LBFGS(starts, first_step=0.01)
     for i in range(40):
@@ -193,7 +194,7 @@ def test_one_that_goes_bad_does_not_spoil_the_others(bad):
     assert minimiser.lowest.isfinite().all()
 
 
-def test_after_one_bad_evaluation_it_goes_on():
+def test_recovers_from_non_finite_evaluations():
     minimiser = LBFGS(torch.zeros(1, 12).double(), first_step=0.01)
     for i in range(60):
         value, gradient = value_and_gradient(lambda x: quadratic(50, 12)(x - 1), minimiser.point)
@@ -201,15 +202,15 @@ def test_after_one_bad_evaluation_it_goes_on():
     assert minimiser.lowest.item() < 1e-6
 
 
-def test_a_wall_is_not_run_into():
-    # Not finite beyond 0.5, where the steps of a quadratic would lead: it stops short of it.
-    def walled(x):
+def test_line_search_backs_off_from_a_non_finite_region():
+    # Infinite beyond 0.5, where the steps of a quadratic lead.
+    def infinite_beyond(x):
         value = ((x - 1) ** 2).sum(1)
         return torch.where((x > 0.5).any(1), torch.inf, value)
 
     minimiser = LBFGS(torch.zeros(1, 3).double(), first_step=0.3)
     for _ in range(60):
-        value, gradient = value_and_gradient(walled, minimiser.point)
+        value, gradient = value_and_gradient(infinite_beyond, minimiser.point)
         minimiser.tell(value, gradient)
     assert minimiser.lowest.item() < 1.05 * 3 * 0.25
 
@@ -217,7 +218,7 @@ def test_a_wall_is_not_run_into():
 # --- precision and the device --------------------------------------------------------------------
 
 
-def test_noise_in_the_values_does_not_stall_it():
+def test_noise_of_half_precision_does_not_stall_it():
     function, generator = quadratic(30, 40), torch.Generator().manual_seed(3)
     minimiser = LBFGS(torch.ones(1, 40).double(), first_step=0.01)
     for _ in range(80):
@@ -228,8 +229,8 @@ def test_noise_in_the_values_does_not_stall_it():
     assert function(minimiser.point).item() < 1e-6 * start
 
 
-def test_nothing_in_a_step_waits_for_the_device():
-    # Fake tensors have no values: whatever wants to know one (item, bool, nonzero) fails.
+def test_a_step_does_not_wait_for_the_device():
+    # Fake tensors have no values: whatever needs one on the host (item, bool, nonzero) fails.
     with FakeTensorMode():
         minimiser = LBFGS(torch.empty(2, 3, 8, 8), first_step=0.01)
         for _ in range(3):
@@ -238,10 +239,10 @@ def test_nothing_in_a_step_waits_for_the_device():
 
 def test_the_point_is_always_the_same_tensor():
     minimiser = LBFGS(torch.zeros(2, 3, 4, 5), first_step=0.01)
-    where = minimiser.point.data_ptr()
+    place = minimiser.point.data_ptr()
     for _ in range(3):
         minimiser.tell(torch.ones(2), torch.ones(2, 3, 4, 5))
-    assert minimiser.point.data_ptr() == where
+    assert minimiser.point.data_ptr() == place
 
 
 def test_the_start_is_left_alone():
@@ -253,17 +254,17 @@ def test_the_start_is_left_alone():
 
 
 @pytest.mark.parametrize("history_size", [0, -1, 2.5, True, None])
-def test_a_history_that_makes_no_sense_is_refused(history_size):
+def test_a_bad_history_size_is_named(history_size):
     with pytest.raises(ValueError, match="history_size must be a whole number"):
         LBFGS(torch.zeros(1, 4), first_step=0.01, history_size=history_size)
 
 
 @pytest.mark.parametrize("history_size", [1, 2, 30])
-def test_any_history_minimises(history_size):
+def test_minimises_with_any_history_size(history_size):
     assert evaluations(quadratic(20, 10), np.ones(10), 1e-8, history_size=history_size) < 200
 
 
-def test_it_is_stalled_where_nothing_lowers_the_value():
+def test_is_stalled_where_no_step_lowers_the_value():
     minimiser = LBFGS(torch.zeros(1, 3), first_step=0.01)
     for _ in range(40):
         minimiser.tell((minimiser.point != 0).any(1) + 1.0, torch.ones(1, 3))
