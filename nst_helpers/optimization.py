@@ -365,7 +365,7 @@ def _descend(
             at = (record.step, last_step, record.sums(), record.seconds)
             if callback(Progress(*at, objective.image, record.terms, outcome)) is False:
                 return "callback", ""
-            if loss.weights != run.weights:
+            if loss.weights != run.weights and not is_last:
                 run.restart()
         converged = minimizer.stalled()
     if problem := run.no_progress_problem():
