@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from helpers import make_picture
 from nst_helpers import (
@@ -610,6 +611,16 @@ def test_the_gradient_lowers_the_loss(net, content, style):
     after = loss(image.detach() - step * gradient).total.sum()
     # To first order the loss falls by a thousandth.
     assert (before - after).item() == pytest.approx(step * steepest, rel=0.1)
+
+
+@pytest.mark.parametrize("memory", ["normal", "low"])
+def test_an_evaluation_with_its_gradient_does_not_wait_for_the_device(net, content, style, memory):
+    # Fake tensors have no values: whatever needs one on the host (item, bool, nonzero) fails.
+    loss = StyleTransferLoss(net, content, style, alpha=[1.0, 2.0], tv_weight=0.1, memory=memory)
+    assert loss.capturable
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        image = torch.empty(2, 3, *content.shape[2:], requires_grad=True)
+        torch.autograd.grad(loss(image).total.sum(), image)
 
 
 # --- memory --------------------------------------------------------------------------------------
