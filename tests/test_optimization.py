@@ -340,6 +340,48 @@ def test_the_global_generator_is_left_alone(loss, content, optimizer):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+# --- on an accelerator, where reading the log waits for it ---------------------------------------
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Steps at which the host reads the log of runs that take the CPU for an accelerator."""
+    steps, read = [], objective.StepLog.read
+
+    class Accelerated(run.Run):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.device = torch.device("cuda")
+
+    def counted(log):
+        if log.unread:
+            steps.append(log.steps)
+        read(log)
+
+    monkeypatch.setattr(optimization, "Run", Accelerated)
+    monkeypatch.setattr(objective.StepLog, "read", counted)
+    return steps
+
+
+@BOTH
+def test_the_log_is_read_every_25_steps_and_is_the_same(target, start, optimizer, reads):
+    result = optimize(Quadratic(target, 30.0), start, steps=60, optimizer=optimizer)
+    assert reads == [1, 26, 51, 60]
+    calls = []
+    expected = optimize(
+        Quadratic(target, 30.0), start, steps=60, optimizer=optimizer, callback=calls.append
+    )
+    assert reads[4:] == list(range(1, 61))  # a callback wants to know
+    assert totals(result) == totals(expected)
+    assert torch.equal(result.unclipped, expected.unclipped)
+
+
+def test_a_non_finite_loss_is_noticed_when_the_log_is_read(target, start, reads):
+    with pytest.warns(UserWarning, match="not finite at step 5"):
+        result = optimize(NotFinite(target, 5), start, steps=60)
+    assert (result.stopped, len(result.history), reads) == ("not finite", 4, [1, 26])
+
+
 # --- the penalty on values outside the range -----------------------------------------------------
 
 

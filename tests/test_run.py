@@ -236,18 +236,6 @@ def test_a_continuation_that_does_not_fit_is_not_used(loss, start, change):
     assert later.objective.lowest.isinf().all()
 
 
-def test_weights_changed_after_the_last_step_are_a_new_first_evaluation(loss, start):
-    run = make_run(loss, start)
-    take_steps(run, 12)
-    loss.weight = 1e6
-    run.restart()
-    best = run.objective.best.clone()
-    later = make_run(loss, best, continuation=run.continuation(best))
-    take_steps(later, 12)
-    torch.testing.assert_close(later.objective.first, loss(best).total)
-    assert later.no_progress_problem() == ""
-
-
 class Slotted:
     """Takes no weak reference."""
 
