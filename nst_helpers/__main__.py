@@ -8,10 +8,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
-from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from nst_helpers import __version__
@@ -118,7 +117,7 @@ def _sweep(args: argparse.Namespace) -> int:
     names = [f"alpha/beta = {ratio:g}" for ratio in args.ratios[: len(results)]]
     images = [content, style, *(result.image for result in results)]
     axes = show_images(images, ["content", "style", *names], columns=3)
-    sheet = figure_to_image(cast(Figure, axes[0].figure))
+    sheet = figure_to_image(axes[0].figure)  # type: ignore[arg-type]
     print(f"each picture by itself: {', '.join(str(o) for o in outputs[: len(results)])}")
     print(f"wrote {save_image(sheet, args.output)}: {_summary(results[-1])}")
     return max(_exit_code(names, results), 0 if len(results) == len(outputs) else INTERRUPTED)

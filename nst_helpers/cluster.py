@@ -19,6 +19,8 @@ from nst_helpers.engine.devices import best_device, best_precision
 from nst_helpers.network.features import Features
 from nst_helpers.optimization import Progress, Result
 
+__all__ = ["run_on_cluster", "validate_client"]
+
 CaseT = TypeVar("CaseT", contravariant=True)
 
 
