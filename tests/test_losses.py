@@ -681,9 +681,9 @@ def test_the_memory_estimate_is_of_the_right_size(net):
     image = make_picture(64, 64)
     loss = StyleTransferLoss(net, style=image)
     parameters = sum(p.numel() * p.element_size() for p in net.parameters())
-    held, needed = bytes_held(loss, image) - parameters, loss.memory_needed(image.shape)
-    assert held < needed < 3 * held
-    assert loss.memory_needed((3, 3, 64, 128)) == pytest.approx(6 * needed)
+    activations, estimate = bytes_held(loss, image) - parameters, loss.memory_needed(image.shape)
+    assert activations < estimate < 3 * activations
+    assert loss.memory_needed((3, 3, 64, 128)) == pytest.approx(6 * estimate)
 
 
 def test_low_memory_holds_less_for_the_backward_pass(net):

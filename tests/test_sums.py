@@ -55,8 +55,8 @@ def test_the_gradient_of_products_is_autograds(layout):
 
 def test_only_the_maps_themselves_are_held_for_the_backward_pass():
     maps = random_maps(1, 3, 8, 8, dtype=torch.bfloat16).requires_grad_()
-    held = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: held.append(x) or x, lambda x: x):
+    tensors = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: tensors.append(x) or x, lambda x: x):
         sums = sum_of_products(maps)
-    assert [x.data_ptr() for x in held] == [maps.data_ptr()]
+    assert [x.data_ptr() for x in tensors] == [maps.data_ptr()]
     assert torch.autograd.grad(sums.sum(), maps)[0].dtype == torch.bfloat16
