@@ -3,10 +3,14 @@
 import math
 import os
 import re
+import tempfile
 
 import nbval.plugin
 
 os.environ.setdefault("NST_BUDGET", "quick")  # nbval's kernels inherit it
+# No test sees what lies in a user's cache: with VGG-19 there, "auto" is another network.
+EMPTY_CACHE = tempfile.TemporaryDirectory()
+os.environ["TORCH_HOME"] = EMPTY_CACHE.name
 
 FLOAT = re.compile(r"-?\d+\.\d*(?:e[+-]?\d+)?")
 
@@ -30,7 +34,8 @@ class Close(str):
 
 
 def pytest_configure(config):
-    """Let cells tagged nbval-check-output be compared so."""
+    """Let cells tagged nbval-check-output be compared so; declare the tests' marker."""
+    config.addinivalue_line("markers", "vgg19: runs on the file of VGG-19 that NST_VGG19 names")
     cell = nbval.plugin.IPyNbCell
     sanitize = cell.sanitize
 
@@ -40,3 +45,8 @@ def pytest_configure(config):
 
     if sanitize.__name__ != "tolerant":
         cell.sanitize = tolerant
+
+
+def pytest_unconfigure():
+    """Leave no folder behind."""
+    EMPTY_CACHE.cleanup()

@@ -50,6 +50,15 @@ def test_layer_names_are_vgg19s():
 # --- files ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("content", "name"), [("safetensors", "net.bin"), ("safetensors", "net.pth"), ("pth", "net")]
+)
+def test_the_first_bytes_tell_the_kind_and_not_the_ending(tmp_path, content, name):
+    expected = make_weights(TINY)
+    path = write(expected, tmp_path / f"any.{content}").rename(tmp_path / name)
+    check_same(load_weights(path)[0], expected)
+
+
 @pytest.mark.parametrize("ending", ["pth", "pt", "safetensors"])
 @pytest.mark.parametrize("keys", ["convB_I", "features", "numbers"])
 def test_every_kind_of_file_and_keys(tmp_path, ending, keys):
@@ -166,12 +175,12 @@ def test_a_wrong_layer_is_refused_by_name(tmp_path, change, ending):
         torch.zeros(3),
         [torch.zeros(3)],
         "hello",
-        {"state_dict": {"conv1_1.weight": torch.zeros(2, 3, 3, 3)}, "epoch": 7},
+        {"epoch": 7, "lr": torch.tensor(0.1)},
         {},
         {"layer1.0.conv1.weight": torch.zeros(2, 3, 3, 3)},
         {0: torch.zeros(2, 3, 3, 3)},
     ],
-    ids=["tensor", "list", "text", "nested", "empty", "resnet", "numbers as keys"],
+    ids=["tensor", "list", "text", "no weights", "empty", "resnet", "numbers as keys"],
 )
 def test_what_is_no_state_dict_of_a_vgg_is_refused(tmp_path, content):
     path = tmp_path / "net.pth"
@@ -239,6 +248,17 @@ def test_a_source_that_is_not_there_lists_those_that_are(tmp_path, monkeypatch, 
     assert repr(source) in message
     for word in ("'auto'", "'bundled'", "'vgg19'", "'random'", ".pth", ".safetensors"):
         assert word in message
+
+
+@pytest.mark.parametrize("source", ["~/net.pth", Path("~/net.pth")])
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch, source):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    expected = make_weights(TINY)
+    write(expected, tmp_path / "net.pth")
+    loaded, metadata = load_weights(source)
+    check_same(loaded, expected)
+    assert metadata == {"name": "net.pth", "source": str(source)}
 
 
 def test_a_folder_is_no_network(tmp_path):
@@ -327,11 +347,53 @@ def test_a_source_that_was_named_is_not_announced(downloaded, capsys, source):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_broken_download_says_what_to_do(vgg19_file):
-    vgg19_file.write_bytes(b"half a file")
-    for source in ("vgg19", "auto"):
-        with pytest.raises(ValueError, match=rf"{vgg19_file.name}.*delete it"):
-            load_weights(source)
+BROKEN = {
+    "text": b"half a file",
+    "a web page": b"<!DOCTYPE html><html>403 Forbidden</html>",
+    "a cut-off download": b"PK\x03\x04" + bytes(1000),
+    "a cut-off download of the old kind": b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_broken_vgg19_that_was_asked_for_says_what_to_do(vgg19_file, content):
+    vgg19_file.write_bytes(BROKEN[content])
+    with pytest.raises(ValueError, match=rf"{vgg19_file.name}.*delete it") as caught:
+        load_weights("vgg19")
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_broken_vgg19_never_stops_auto(vgg19_file, capsys, content):
+    vgg19_file.write_bytes(BROKEN[content])
+    check_auto_goes_on(vgg19_file, capsys)
+
+
+def test_another_network_in_vgg19s_place_never_stops_auto(vgg19_file, capsys):
+    torch.save({"layer1.0.conv1.weight": torch.zeros(2, 3, 3, 3)}, vgg19_file)
+    check_auto_goes_on(vgg19_file, capsys)
+
+
+def check_auto_goes_on(vgg19_file, capsys):
+    loaded, metadata = load_weights("auto")
+    assert metadata["source"] == "bundled"
+    check_same(loaded, load_weights("bundled")[0])
+    line = rf"network: bundled, .*delete {re.escape(str(vgg19_file))}.*load_network\('vgg19'\).*\n"
+    assert re.fullmatch(line, capsys.readouterr().out)
+
+
+def test_a_vgg19_that_may_not_be_opened_never_stops_auto(vgg19_file, capsys, monkeypatch):
+    vgg19_file.write_bytes(b"")
+
+    def refuse(path, *args, **kwargs):
+        if path == vgg19_file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **kwargs)
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", refuse)
+    check_auto_goes_on(vgg19_file, capsys)
 
 
 def check_download_fails(vgg19_file, reason):
@@ -425,8 +487,8 @@ def test_a_file_may_scale_the_content_loss_of_its_network(tmp_path, scale):
     assert net.content_scale == float(scale or 1)
 
 
-@pytest.mark.parametrize("scale", ["ten", "nan", "inf", "0", "-1"])
-def test_a_content_scale_that_is_no_positive_number_is_refused(tmp_path, scale):
+@pytest.mark.parametrize("scale", ["ten", "nan", "inf", "0", "-1", "1e308", "1e-9"])
+def test_a_content_scale_out_of_reason_is_refused(tmp_path, scale):
     path = with_content_scale(scale, tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match=rf"net.safetensors.*content_scale.*'{scale}'"):
         load_network(path)

@@ -11,10 +11,13 @@ import torch
 from nst_helpers import _validate
 from nst_helpers.engine.devices import Precision, best_device, best_precision
 from nst_helpers.network.features import Features, Pooling
+from nst_helpers.network.input_formats import InputFormat
 from nst_helpers.network.normalisation import normalise_on_samples
-from nst_helpers.network.weights import load_weights
+from nst_helpers.network.weights import AUTHORS, load_weights
 
 __all__ = ["load_network"]
+
+LEAST_SCALE = 1e-6  # of the content loss; any network's layers differ by less
 
 
 def load_network(
@@ -22,6 +25,7 @@ def load_network(
     *,
     pooling: Pooling = "avg",
     normalise: bool = True,
+    input_format: Literal["auto"] | InputFormat = "auto",
     device: torch.device | str | None = None,
     precision: Literal["auto"] | Precision = "auto",
 ) -> Features:
@@ -30,14 +34,19 @@ def load_network(
     Parameters
     ----------
     source : str or path
-        ``"auto"``, ``"bundled"``, ``"vgg19"``, ``"random"`` or a file: see ``load_weights``. Only
-        ``"vgg19"`` ever downloads (548 MB).
+        ``"auto"``, ``"bundled"``, ``"vgg19"``, ``"random"`` or a file with a VGG in it, as people
+        have them: see ``load_weights``. Only ``"vgg19"`` ever downloads (548 MB).
     pooling : {"avg", "max"}
         See ``Features``.
     normalise : bool
         Scale the filters so that each one's mean activation over the sample pictures is 1 (Gatys
         et al. 2016, section 2). Only then do alpha, beta and the layer weights mean the same in
-        every layer and every network. The bundled network's file is normalised already.
+        every layer and every network. The bundled network's file is normalised already, and so is
+        the VGG-19 that the papers' authors published: it is recognised and left as it is, so that
+        it stays the papers' own. ``normalise_activations`` scales any network anew.
+    input_format : {"auto", "torchvision", "caffe", "rgb255", "bgr", "rgb"}
+        What the network in a file takes: see ``load_weights``. "auto" recognises Caffe's BGR of
+        0..255 and converts it.
     device : torch.device or str, optional
         Where to put it; the fastest device by default.
     precision : {"auto", "float32", "bfloat16"}
@@ -56,10 +65,10 @@ def load_network(
     _validate.one_of("pooling", pooling, get_args(Pooling))
     _validate.one_of("precision", precision, ("auto", *get_args(Precision)))
     device = device or best_device()
-    weights, metadata = load_weights(source)
+    weights, metadata = load_weights(source, input_format=input_format)
     scale = _content_scale(metadata)
     net = Features(weights, pooling, metadata["name"], scale, metadata.get("source", "")).to(device)
-    if normalise and not metadata.get("normalised", "").startswith(pooling):
+    if normalise and not metadata.get("normalised", "").startswith((pooling, AUTHORS)):
         net = normalise_on_samples(net)
     return net.to_precision(best_precision(device) if precision == "auto" else precision)
 
@@ -70,6 +79,9 @@ def _content_scale(metadata: dict[str, str]) -> float:
         scale = float(value)
     except ValueError:
         scale = math.nan
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"{metadata['name']}: content_scale must be a number > 0; got {value!r}")
+    if not LEAST_SCALE <= scale <= 1 / LEAST_SCALE:
+        raise ValueError(
+            f"{metadata['name']}: content_scale must be a number from {LEAST_SCALE:g} to "
+            f"{1 / LEAST_SCALE:g}; got {value!r}"
+        )
     return scale

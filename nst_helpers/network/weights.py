@@ -1,39 +1,50 @@
 """The network's weights: the bundled file, torchvision's VGG-19, random ones, or a file of yours.
 
 Whatever the source, the result is a state dict ``{"conv1_1.weight": ..., "conv1_1.bias": ...}``
-in the order of the network. This is the only module that knows torchvision, which it imports only
-to learn VGG-19's address.
+in the order of the network, for RGB colours as torchvision's networks take them. This is the only
+module that knows safetensors, and torchvision, which it imports only to learn VGG-19's address.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import safetensors
 import torch
 
+from nst_helpers import _validate
 from nst_helpers.download import fetch_file
+from nst_helpers.network.input_formats import (
+    INPUT_FORMATS,
+    InputFormat,
+    fold_colours,
+    is_normalised_vgg19,
+    recognise,
+    to_torchvision,
+)
+from nst_helpers.network.vgg_layers import LAYOUT, VGG19_CHANNELS, find_vgg, layer_names
+from nst_helpers.network.weight_files import BROKEN, kind_of_file, read_pickled
 
-__all__ = ["layer_names", "load_weights"]
+__all__ = ["load_weights"]
 
 BUNDLED = Path(__file__).with_name("bundled") / "bundled.safetensors"
 VGG19_SHA256 = "dcbb9e9d"  # its first digits, which torchvision writes into the file's name
 VGG19_FILE = f"vgg19-{VGG19_SHA256}.pth"  # VGG19_Weights.IMAGENET1K_V1
-LAYOUT = (2, 2, 4, 4, 4)  # VGG-19's convolutions in each block; pooling after each block
-VGG19_CHANNELS = (64, 128, 256, 512, 512)  # of every convolution of a block
+AUTHORS = "by its authors, max pooling"  # the metadata "normalised" of Gatys et al.'s VGG-19
 
-# The key of a convolution's weight in a file: ours, and torchvision's, whole or of .features only.
-NAMED_KEY = re.compile(r"conv(\d+)_(\d+)\.weight")
-INDEXED_KEY = re.compile(r"(?:features\.)?(\d+)\.weight")
+KINDS = ("weight", "bias")
 
 StateDict: TypeAlias = dict[str, torch.Tensor]
 
 
-def load_weights(source: str | os.PathLike[str] = "auto") -> tuple[StateDict, dict[str, str]]:
+def load_weights(
+    source: str | os.PathLike[str] = "auto",
+    *,
+    input_format: Literal["auto"] | InputFormat = "auto",
+) -> tuple[StateDict, dict[str, str]]:
     """Return a network's weights by name, and what is known about them.
 
     Parameters
@@ -41,9 +52,16 @@ def load_weights(source: str | os.PathLike[str] = "auto") -> tuple[StateDict, di
     source : str or path
         ``"bundled"``: the small network that comes with the package. ``"vgg19"``: torchvision's
         VGG-19, downloaded (548 MB) if it is not on this machine yet. ``"random"``: VGG-19's shape
-        with seeded random numbers, for tests and timing. A path to a state dict, ``.pth`` or
-        ``.safetensors``, with torchvision's keys or ``convB_I`` keys. ``"auto"``: VGG-19 if it is
-        already on this machine, else the bundled network; prints one line that says which.
+        with seeded random numbers, for tests and timing. A path to a file of weights, ``.pth`` or
+        ``.safetensors``, with torchvision's keys or ``convB_I`` keys, alone or inside a checkpoint
+        or a larger model; batch normalisation and a 1 x 1 convolution before the first are folded
+        in. ``"auto"``: VGG-19 if it is already on this machine and can be read, else the bundled
+        network; prints one line that says which.
+    input_format : {"auto", "torchvision", "caffe", "rgb255", "bgr", "rgb"}
+        What the network in a file takes: RGB of ImageNet's mean and deviation; Caffe's BGR of
+        0..255, or the same in RGB, the mean subtracted; torchvision's, in BGR; RGB of 0..1 as it
+        is. What comes back takes torchvision's. "auto" recognises Caffe's by the weights' size
+        against the biases' and by the authors' own weights, and prints a line if it converts.
 
     Returns
     -------
@@ -52,63 +70,69 @@ def load_weights(source: str | os.PathLike[str] = "auto") -> tuple[StateDict, di
     metadata : dict of str to str
         What the file says about itself, and two entries of ours: ``name``, for people, and
         ``source``, which loads the same weights again: ``"bundled"``, ``"vgg19"``, ``"random"``
-        or the path as given. ``"auto"`` resolves to one of the first two.
+        or the path as given. ``"auto"`` resolves to one of the first two. ``normalised`` says how,
+        if each filter's mean activation is 1 already.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is broken or does not hold VGG-like convolutions.
+        If the file is broken or does not hold one VGG; it says what it is instead.
     ConnectionError
         If VGG-19 must be downloaded and there is no internet.
     ImportError
         If VGG-19 must be downloaded and torchvision does not work beside the installed torch.
     """
-    if source == "auto":
-        source = _resolve_auto()
+    _validate.one_of("input_format", input_format, ("auto", *get_args(InputFormat)))
+    source = os.fspath(source)
+    if source in ("auto", "bundled", "vgg19", "random"):
+        if input_format not in ("auto", "torchvision"):
+            raise ValueError(f"input_format is for files; {source!r} takes torchvision's")
+        return _load_auto() if source == "auto" else _load_named(source)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no network {source!r}: give 'auto', 'bundled', 'vgg19', 'random', or the "
+            "path of a .pth or .safetensors file"
+        )
+    weights, metadata = _read(path, input_format)
+    return weights, {**metadata, "name": path.name, "source": source}
+
+
+def _load_named(source: str) -> tuple[StateDict, dict[str, str]]:
+    """Return the weights "bundled", "vgg19" or "random", and what is known about them."""
     if source == "random":
-        return _random_weights(), {"name": "random network", "source": "random"}
+        return _random_weights(), {"name": "random network", "source": source}
     if source == "bundled":
         path, name = BUNDLED, "bundled network"
-    elif source == "vgg19":
+    else:
         path, name = _vgg19_path(), "VGG-19"
         if not path.is_file():
             _download_vgg19(path)
-    else:
-        path, name = Path(source), Path(source).name
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"there is no network {str(source)!r}: give 'auto', 'bundled', 'vgg19', 'random', "
-                "or the path of a .pth or .safetensors file"
-            )
-    state, metadata = _read_file(path)
-    return _convolutions(state, path), {**metadata, "name": name, "source": os.fspath(source)}
+    weights, metadata = _read(path, "torchvision")
+    return weights, {**metadata, "name": name, "source": source}
 
 
-def layer_names(count: int = sum(LAYOUT), layout: tuple[int, ...] = LAYOUT) -> list[str]:
-    """Return the first ``count`` convolutions' names: ``["conv1_1", "conv1_2", "conv2_1", ...]``.
-
-    The paper counts blocks from 1 and convolutions within a block from 1.
-
-    Parameters
-    ----------
-    count : int
-        How many; all sixteen of VGG-19 by default.
-    layout : tuple of int
-        Convolutions in each block.
-    """
-    names = [f"conv{b}_{i}" for b, n in enumerate(layout, 1) for i in range(1, n + 1)]
-    return names[:count]
-
-
-def _resolve_auto() -> str:
+def _load_auto() -> tuple[StateDict, dict[str, str]]:
     """Choose a source, and print one line that says which and names the other."""
-    if _vgg19_path().is_file():
-        print("network: VGG-19, found on this machine (the small one: load_network('bundled'))")
-        return "vgg19"
-    print("network: bundled (VGG-19 itself, a 548 MB download: load_network('vgg19'))")
-    return "bundled"
+    path = _vgg19_path()
+    if not path.is_file():
+        print("network: bundled (VGG-19 itself, a 548 MB download: load_network('vgg19'))")
+        return _load_named("bundled")
+    try:
+        loaded = _load_named("vgg19")
+    except (ValueError, OSError) as error:
+        problem = str(error).removeprefix(f"{path} ")
+        if isinstance(error, OSError):
+            problem = f"cannot be opened ({error.strerror})"
+        print(
+            f"network: bundled, for VGG-19's file {re.split('[:;] ', problem)[0]}: delete {path}, "
+            "and load_network('vgg19') fetches it again"
+        )
+        return _load_named("bundled")
+    print("network: VGG-19, found on this machine (the small one: load_network('bundled'))")
+    return loaded
 
 
 def _vgg19_path() -> Path:
@@ -130,79 +154,59 @@ def _download_vgg19(path: Path) -> None:
     fetch_file(url, path, VGG19_SHA256, what="VGG-19", instead=offline)
 
 
-def _read_file(path: Path) -> tuple[object, dict[str, str]]:
-    """Return what is in a file of weights, and its metadata. Runs no code that is in it."""
-    try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, framework="pt") as file:
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                return state, dict(file.metadata() or {})
-        return torch.load(path, map_location="cpu", weights_only=True), {}
-    except Exception as error:  # a broken pickle may raise anything at all
-        raise ValueError(
-            f"{path} is not a readable file of weights ({error}); if it was a download, delete it "
-            "and fetch it again"
-        ) from error
+def _read(path: Path, input_format: str) -> tuple[StateDict, dict[str, str]]:
+    """Return the VGG in a file, in torchvision's format, and its metadata.
 
-
-def _convolutions(state: object, path: Path) -> StateDict:
-    """Return the convolutions of ``state`` under ``convB_I`` names, float32, in network order."""
-    if not (
-        isinstance(state, dict)
-        and all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items())
-    ):
-        raise ValueError(f"{path} holds no state dict (a dict of tensors by name)")
-    keys = _named_keys(state) or _indexed_keys(state)
-    if not keys:
-        raise ValueError(
-            f"{path} holds no VGG weights: expected keys like 'conv1_1.weight' or "
-            f"'features.0.weight', found {', '.join(list(state)[:4]) or 'none'}"
-        )
-    weights, channels = {}, 3
-    for name, key in keys.items():
-        weight, bias = _convolution(state, key, channels, f"{path}: {name}")
-        weights[f"{name}.weight"], weights[f"{name}.bias"] = weight, bias
-        channels = weight.shape[0]
-    return weights
-
-
-def _named_keys(state: StateDict) -> dict[str, str]:
-    """Return {"conv1_1": "conv1_1.weight", ...}, ordered, for a file with names like ours."""
-    keys = sorted((int(m[1]), int(m[2]), k) for k in state if (m := NAMED_KEY.fullmatch(k)))
-    return {f"conv{block}_{i}": key for block, i, key in keys}
-
-
-def _indexed_keys(state: StateDict) -> dict[str, str]:
-    """Return {"conv1_1": "features.0.weight", ...}, ordered, for a file of torchvision's.
-
-    It counts all layers: the next convolution is 2 further (convolution, ReLU), or 3 where a pool
-    lies between. That tells VGG-19 from the other VGGs. The classifier's keys do not match.
+    Prints a line if anything but names was changed.
     """
-    keys = sorted((int(m[1]), k) for k in state if (m := INDEXED_KEY.fullmatch(k)))
-    layout = [1]  # convolutions in each block
-    for (index, _), (next_index, _) in itertools.pairwise(keys):
-        if next_index - index == 2:
-            layout[-1] += 1
-        else:
-            layout.append(1)
-    names = layer_names(len(keys), tuple(layout))
-    return {name: key for name, (_, key) in zip(names, keys, strict=False)}
-
-
-def _convolution(
-    state: StateDict, key: str, channels: int, name: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return weight and bias, float32, if they are a finite 3 x 3 convolution of ``channels``."""
-    weight, bias = state[key], state.get(key.replace("weight", "bias"))
-    expected = ((*weight.shape, 0)[0], channels, 3, 3)
-    if bias is None or tuple(weight.shape) != expected or tuple(bias.shape) != expected[:1]:
-        raise ValueError(
-            f"{name} has a weight of shape {tuple(weight.shape)} and a bias of shape "
-            f"{None if bias is None else tuple(bias.shape)}; expected {expected} and {expected[:1]}"
+    kind = kind_of_file(path)
+    tensors, metadata = (
+        _read_safetensors(path) if kind == "safetensors" else (read_pickled(path, kind), {})
+    )
+    try:
+        vgg = find_vgg(tensors)
+        (first, (weight, bias)), *_ = vgg.convolutions.items()
+        notices = ["batch normalisation folded in"] if vgg.batch_norm else []
+        its_format: str | None = None if input_format == "auto" else input_format
+        if vgg.colours is not None:
+            weight, bias, by_colours = fold_colours(weight, bias, vgg.colours, its_format is None)
+            its_format = its_format or by_colours
+            notices.append("the 1 x 1 convolution before the first folded in")
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+    if its_format is None:
+        # Batch normalisation is younger than Caffe's VGGs, and its biases are larger.
+        its_format, certain = (
+            ("torchvision", True) if vgg.batch_norm else recognise(weight, bias, _bundled_first())
         )
-    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-        raise ValueError(f"{name} has weights that are not finite")
-    return weight.float(), bias.float()
+        if not certain:
+            notices.append("if pictures stay grey noise, try input_format='caffe'")
+    if its_format != "torchvision":
+        weight, bias = to_torchvision(weight, bias, its_format)
+        notices.append(f"takes {INPUT_FORMATS[its_format].words}, converted to torchvision's RGB")
+    if notices:
+        print(f"network: {path.name}: {'; '.join(notices)}")
+    if is_normalised_vgg19(weight):
+        metadata = {**metadata, "normalised": AUTHORS}
+    convolutions = {**vgg.convolutions, first: (weight, bias)}
+    state = {f"{n}.{k}": x for n, c in convolutions.items() for k, x in zip(KINDS, c, strict=True)}
+    return state, metadata
+
+
+def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, str]]:
+    """Return every tensor in the file by its key, mapped rather than read, and its metadata."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
+    except Exception:  # whatever the library raises
+        raise ValueError(f"{path} {BROKEN}") from None
+
+
+def _bundled_first() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight and bias of the bundled network's first convolution."""
+    with safetensors.safe_open(BUNDLED, framework="pt") as file:
+        return file.get_tensor("conv1_1.weight").float(), file.get_tensor("conv1_1.bias").float()
 
 
 def _random_weights(seed: int = 0) -> StateDict:
