@@ -39,10 +39,10 @@ class Format(NamedTuple):
 
 ONES, ZEROS = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 INPUT_FORMATS: dict[str, Format] = {
-    "torchvision": Format("RGB, mean and deviation 1", (0, 1, 2), 1, IMAGENET_MEAN, IMAGENET_STD),
+    "torchvision": Format("RGB, ImageNet's deviation 1", (0, 1, 2), 1, IMAGENET_MEAN, IMAGENET_STD),
     "caffe": Format("Caffe's BGR, 0..255", (2, 1, 0), 255, CAFFE_MEAN, ONES),
     "rgb255": Format("RGB, 0..255", (0, 1, 2), 255, CAFFE_MEAN, ONES),
-    "bgr": Format("BGR, mean and deviation 1", (2, 1, 0), 1, IMAGENET_MEAN, IMAGENET_STD),
+    "bgr": Format("BGR, ImageNet's deviation 1", (2, 1, 0), 1, IMAGENET_MEAN, IMAGENET_STD),
     "rgb": Format("RGB, 0..1", (0, 1, 2), 1, ZEROS, ONES),
 }
 

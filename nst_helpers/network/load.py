@@ -68,7 +68,10 @@ def load_network(
     weights, metadata = load_weights(source, input_format=input_format)
     scale = _content_scale(metadata)
     net = Features(weights, pooling, metadata["name"], scale, metadata.get("source", "")).to(device)
-    if normalise and not metadata.get("normalised", "").startswith((pooling, AUTHORS)):
+    done = metadata.get("normalised", "")
+    if normalise and done == AUTHORS:
+        print(f"network: {net.name}: normalised by its authors, and left as it is")
+    elif normalise and not done.startswith(pooling):
         net = normalise_on_samples(net)
     return net.to_precision(best_precision(device) if precision == "auto" else precision)
 

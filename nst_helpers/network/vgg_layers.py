@@ -241,8 +241,9 @@ def _refuse_strangers(
         raise ValueError("no convolutions")
     norms = {(slice_number, index + 1) for slice_number, index in normalised & set(convolutions)}
     for position, layer in group.layers.items():
-        # A classifier that follows in the same sequence has weights (out, in).
-        is_classifier = position > max(convolutions) and not _is_batch_norm(layer)
+        # A classifier may follow in the same sequence: its weights are (out, in).
+        weight = layer.tensors.get("weight")
+        is_classifier = position > max(convolutions) and weight is not None and weight.dim() == 2
         if position not in norms and not _is_convolution(layer) and not is_classifier:
             raise ValueError(f"it has a layer {layer.key!r} that no VGG has")
     ours = {layer.key for layer in group.layers.values()}

@@ -80,14 +80,11 @@ def _foreign(head: bytes) -> tuple[str, str]:
     for offset, start, what, advice in SIGNATURES:
         if head.startswith(start, offset):
             return what, advice
-    text = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
-    if (
-        len(text) > 0.9 * len(head.strip())
-        and text.replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
-    ):
-        if text.startswith("<"):
-            return "a web page (HTML or XML), which a server sent in place of the file", AGAIN
-        return f"a text, beginning {text[:30]!r}", f"if it was a download, {AGAIN}"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return "a web page (HTML or XML), which a server sent in place of the file", AGAIN
+    text = head.decode("utf-8", "replace").removesuffix("\ufffd")
+    if all(c.isprintable() or c.isspace() for c in text) and "\ufffd" not in text:
+        return f"a text, beginning {text.strip()[:30]!r}", f"if it was a download, {AGAIN}"
     name = head[2 : 2 + head[1]] if len(head) > 2 else b""
     if head[:1] == b"\n" and name.isascii() and name.decode("ascii").isprintable():
         return f"a Caffe model, {name.decode('ascii')!r}", CONVERT

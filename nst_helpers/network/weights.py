@@ -183,7 +183,7 @@ def _read(path: Path, input_format: str) -> tuple[StateDict, dict[str, str]]:
             notices.append("if pictures stay grey noise, try input_format='caffe'")
     if its_format != "torchvision":
         weight, bias = to_torchvision(weight, bias, its_format)
-        notices.append(f"takes {INPUT_FORMATS[its_format].words}, converted to torchvision's RGB")
+        notices.append(f"converted from {INPUT_FORMATS[its_format].words}")
     if notices:
         print(f"network: {path.name}: {'; '.join(notices)}")
     if is_normalised_vgg19(weight):
