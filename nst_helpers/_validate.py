@@ -66,7 +66,10 @@ def weight(
     name: str, value: float | Sequence[float] | torch.Tensor, device: torch.device
 ) -> float | torch.Tensor:
     """Return a number >= 0, or several as a tensor on the device."""
-    values = torch.as_tensor(value, dtype=torch.float32)
+    try:
+        values = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must be a number >= 0; got {value!r}") from None
     if values.dim() > 1 or not (values.isfinite().all() and (values >= 0).all()):
         raise ValueError(f"{name} must be a number >= 0; got {value!r}")
     return values.to(device) if values.dim() else float(cast(float, value))

@@ -28,7 +28,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
@@ -260,11 +260,14 @@ class StyleTransferLoss(nn.Module):
         self._styles = [style] if torch.is_tensor(style) else list(style or ())
         # Buffers, so that .to(device) moves them along.
         if content is not None:
-            for name, maps in self._targets([content], self.content_layers).items():
-                self.register_buffer(f"content_{name}", torch.cat(maps))  # (B, N, H', W')
-        for name, maps in self._targets(self._styles, self.style_layers).items():
-            grams = torch.cat([gram_matrix(one) for one in maps])
-            self.register_buffer(f"style_{name}", grams)  # (B or 1, N, N)
+            for name, maps in self._maps(content, self.content_layers):
+                self.register_buffer(f"content_{name}", maps)  # (B, N, H', W')
+        grams: dict[str, list[torch.Tensor]] = {name: [] for name in self.style_layers}
+        for image in self._styles:
+            for name, maps in self._maps(image, self.style_layers):
+                grams[name].append(gram_matrix(maps))
+        for name, matrices in grams.items():
+            self.register_buffer(f"style_{name}", torch.cat(matrices))  # (B or 1, N, N)
         self._valid_shape: torch.Size | None = None
 
     @property
@@ -333,7 +336,7 @@ class StyleTransferLoss(nn.Module):
             beta=self.beta,
             content_layers=self.content_layers,
             style_layers=self.style_layers,
-            style_layer_weights=self.style_layer_weights or None,
+            style_layer_weights={n: self.style_layer_weights[n] for n in self.style_layers} or None,
             tv_weight=self.tv_weight,
             convention=self.convention,
             memory=self.memory,
@@ -365,18 +368,14 @@ class StyleTransferLoss(nn.Module):
         self._valid_shape = image.shape
 
     @torch.no_grad()
-    def _targets(
-        self, images: Iterable[torch.Tensor], layers: tuple[str, ...]
-    ) -> dict[str, list[torch.Tensor]]:
-        """Return each layer's maps of each image."""
-        targets: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
-        for image in images:
-            self.net.validate(layers, image.shape)
-            needed = target_memory(values_per_pixel(self.net, layers), image.shape)
-            require_memory(needed, image.shape, self.device)
-            for name, maps in self.net.activations(image.to(self.device), layers):
-                targets[name].append(maps)
-        return targets
+    def _maps(
+        self, image: torch.Tensor, layers: tuple[str, ...]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield each layer's maps of a content or style image."""
+        self.net.validate(layers, image.shape)
+        needed = target_memory(values_per_pixel(self.net, layers), image.shape)
+        require_memory(needed, image.shape, self.device)
+        yield from self.net.activations(image.to(self.device), layers)
 
 
 def _scale_content(error: torch.Tensor, values: int, convention: Convention) -> torch.Tensor:

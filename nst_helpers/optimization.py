@@ -43,7 +43,7 @@ class Terms(Protocol):
 
 @runtime_checkable
 class Loss(Protocol):
-    """What ``optimize`` minimises. A plain function from image to terms will do.
+    """What ``optimize`` minimises. A plain function (with a ``device``, if need be) will do.
 
     Derive from it where a loss has more to say, and override what you need of the defaults below.
 

@@ -174,7 +174,8 @@ class LBFGS:
         """Take a new direction where the step was accepted; elsewhere, backtrack along the old."""
         self._backtracks.copy_(torch.where(accepted, 0.0, self._backtracks + 1))
         exhausted = self._backtracks >= MAX_BACKTRACKS
-        self.stalled.copy_(exhausted & ~self._used.any(1))
+        stalled = exhausted & ~self._used.any(1)
+        self.stalled.logical_or_(stalled).logical_and_(~accepted)
         self._used &= ~exhausted[:, None]
         direction = -self._times_inverse_hessian()
         # By rounding it may be no descent direction: then drop the curvature pairs.

@@ -14,7 +14,7 @@ from nst_helpers.engine.lbfgs import LBFGS
 __all__ = ["available_memory", "estimate_memory", "require_memory"]
 
 # Measured by scripts/measure/benchmark.py, part "memory".
-BACKWARD_BUFFERS = 3  # gradients of the widest layer, in float32, beside what is held
+BACKWARD_BYTES = 3  # for each activation of the widest layer: gradients beside what is held
 FORWARD_BUFFERS = 2  # layers at a time where there is no backward pass, in float32
 STRIP_ROWS = 96  # of the image's height: a strip of 64 rows, with its margins and its gradients
 ADAM_COPIES = 4  # the image, its gradient and two moments
@@ -67,7 +67,7 @@ def network_memory(
         pools = sum(n for layer, n in values_per_pixel.items() if layer.startswith("pool"))
         held = 2 * pools + (held - pools) * share  # the parts and their concatenation
         widest *= share
-    per_pixel = held * bytes_per_value + BACKWARD_BUFFERS * widest
+    per_pixel = held * bytes_per_value + BACKWARD_BYTES * widest
     return round(batch * height * width * per_pixel)
 
 

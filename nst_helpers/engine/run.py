@@ -200,7 +200,9 @@ def _steps_of_levels(steps: int | Sequence[int], levels: int) -> list[int]:
         total, coarse = _validate.positive_int("steps", steps), levels - 1
         if total < levels:
             raise ValueError(f"steps must be at least {levels}, one for each size; got {steps!r}")
-        last = max(1, round(FULL_SIZE_SHARE * total)) if coarse else total
+        last = total
+        if coarse:
+            last = min(max(1, round(FULL_SIZE_SHARE * total)), total - coarse)
         rest = total - last
         counts = [rest * (i + 1) // coarse - rest * i // coarse for i in range(coarse)] + [last]
     if len(counts) != levels:
