@@ -273,6 +273,10 @@ NO_VGG = {
     "counted only": (conv("conv1") | conv("conv2", 8, 8), "lie as in no VGG"),
     "only a mixing of colours": (conv("0", 3, 3, 1), "a single convolution"),
     "two VGGs": (under("a.") | under("b.", {k: v + 1 for k, v in COUNTED.items()}), "'a' and 'b'"),
+    "two VGGs under other names": (
+        COUNTED | {k: v + 1 for k, v in make_weights(TINY).items()},
+        "'the top' and 'the top'",
+    ),
     "one name twice": (
         make_weights(TINY) | under("e1.", make_weights(TINY)) | under("e2.", make_weights(TINY)),
         "several layers of one name",

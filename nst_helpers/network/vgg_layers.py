@@ -104,12 +104,11 @@ def find_vgg(tensors: Mapping[str, torch.Tensor]) -> FoundVGG:
         If there is none, or more than one; says what was found instead. The text goes on from the
         file's name: "holds no VGG: ...".
     """
-    groups = _groups(tensors)
-    found: dict[str, FoundVGG] = {}
+    found: list[tuple[str, FoundVGG]] = []
     problems: list[tuple[int, str]] = []
-    for group in groups:
+    for group in _groups(tensors):
         try:
-            found[group.root] = _vgg(group, tensors)
+            found.append((group.root, _vgg(group, tensors)))
         except ValueError as error:
             problems.append((len(group.layers), str(error)))
     if not found:
@@ -122,23 +121,22 @@ def find_vgg(tensors: Mapping[str, torch.Tensor]) -> FoundVGG:
             "holds no VGG: expected keys like 'features.0.weight' or 'conv1_1.weight', found "
             f"{', '.join(list(tensors)[:4]) or 'none'}"
         )
-    return found[_the_one(found)]
+    return _the_one(found)
 
 
-def _the_one(found: dict[str, FoundVGG]) -> str:
-    """Return the root of the VGG that is meant; ValueError if that cannot be told."""
+def _the_one(candidates: list[tuple[str, FoundVGG]]) -> FoundVGG:
+    """Return the VGG that is meant, of several with the places where they are."""
     # An average of the weights over the training is a second copy; a few layers beside a whole VGG,
     # such as a discriminator's, are not what anyone means.
-    roots = [root for root in found if "ema" not in root.lower().replace(".", "_").split("_")]
-    roots = roots or list(found)
-    most = max(len(found[root].convolutions) for root in roots)
-    roots = [root for root in roots if 2 * len(found[root].convolutions) > most]
-    first = found[roots[0]].convolutions
-    if any(not _same(found[root].convolutions, first) for root in roots[1:]):
-        raise ValueError(
-            f"holds {len(roots)} VGGs, at {' and '.join(map(repr, roots))}: save one of them alone"
-        )
-    return roots[0]
+    of_training = [x for x in candidates if "ema" not in re.split(r"[._]", x[0].lower())]
+    candidates = of_training or candidates
+    most = max(len(vgg.convolutions) for _, vgg in candidates)
+    candidates = [x for x in candidates if 2 * len(x[1].convolutions) > most]
+    first = candidates[0][1]
+    if not all(_same(vgg.convolutions, first.convolutions) for _, vgg in candidates):
+        places = " and ".join(repr(place or "the top") for place, _ in candidates)
+        raise ValueError(f"holds {len(candidates)} VGGs, at {places}: save one of them alone")
+    return first
 
 
 def _same(some: dict[str, Convolution], others: dict[str, Convolution]) -> bool:
