@@ -25,6 +25,7 @@ from nst_helpers.losses import (
     StyleTransferLoss,
 )
 from nst_helpers.network.features import Features, Pooling
+from nst_helpers.network.input_formats import InputFormat
 from nst_helpers.network.load import load_network
 from nst_helpers.optimization import Optimizer, Progress, Result, optimize
 from nst_helpers.plots import figure_to_image, show_images
@@ -125,7 +126,11 @@ def _sweep(args: argparse.Namespace) -> int:
 
 def _network(args: argparse.Namespace) -> Features:
     return load_network(
-        args.network, pooling=args.pooling, device=args.device, precision=args.precision
+        args.network,
+        pooling=args.pooling,
+        device=args.device,
+        precision=args.precision,
+        input_format=args.input_format,
     )
 
 
@@ -230,6 +235,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         default="auto",
         help="auto, bundled, vgg19 (a 548 MB download), random, or a file",
     )
+    formats = ("auto", *get_args(InputFormat))
+    add("--input-format", choices=formats, default="auto", help="what the network's file takes")
     add("--pooling", choices=get_args(Pooling), default="avg", help="between the network's blocks")
     add("--optimizer", choices=get_args(Optimizer), default="lbfgs")
     add("--lr", type=float, help="learning rate, the step length; the optimiser's own if not given")

@@ -88,9 +88,9 @@ def test_every_command_writes_its_picture(command, capsys):
     assert sorted(files()) == sorted(["out.png", *(f"out_{ratio}.png" for ratio in ratios)])
 
 
-def make_by_hand(small, command, *, style_size=48, pooling="avg", optimizer=None, **loss_options):
+def make_by_hand(small, command, *, style_size=48, network=None, optimizer=None, **loss_options):
     """What a command makes from noise of seed 3, by the functions of the package."""
-    net = nst.load_network(small[5], device="cpu", pooling=pooling)
+    net = nst.load_network(small[5], device="cpu", **(network or {}))
     names = INPUTS[command]
     loss = nst.StyleTransferLoss(
         net,
@@ -104,7 +104,7 @@ def make_by_hand(small, command, *, style_size=48, pooling="avg", optimizer=None
 
 ALL_OPTIONS = (
     "--alpha 0.2 --beta 3 --tv 0.7 --convention paper --content-layers relu2_2 relu3_1 "
-    "--style-layers relu1_1 --style-size 40 --optimizer adam --lr 0.05 --pooling max"
+    "--style-layers relu1_1 --style-size 40 --optimizer adam --lr 0.05 --pooling max --input-format bgr"
 )
 ALL_BY_HAND = {
     "alpha": 0.2,
@@ -115,7 +115,7 @@ ALL_BY_HAND = {
     "style_layers": ["relu1_1"],
     "style_size": 40,
     "optimizer": {"optimizer": "adam", "lr": 0.05},
-    "pooling": "max",
+    "network": {"pooling": "max", "input_format": "bgr"},
 }
 TEXTURE = {"alpha": 0.0, "style_layers": ["relu1_1"]}
 
