@@ -104,7 +104,8 @@ def make_by_hand(small, command, *, style_size=48, network=None, optimizer=None,
 
 ALL_OPTIONS = (
     "--alpha 0.2 --beta 3 --tv 0.7 --convention paper --content-layers relu2_2 relu3_1 "
-    "--style-layers relu1_1 --style-size 40 --optimizer adam --lr 0.05 --pooling max --input-format bgr"
+    "--style-layers relu1_1 --style-size 40 --optimizer adam --lr 0.05 --pooling max "
+    "--input-format bgr"
 )
 ALL_BY_HAND = {
     "alpha": 0.2,
