@@ -4,7 +4,7 @@ Pure functions first, then one thin module that holds the targets. Symbols as in
 feature maps of the image that is optimised, P those of the content image, G and A the Gram matrices
 of the image and of the style image; N is the number of filters, M = H * W the number of positions.
 
-Three conventions are in use for the same two losses, and they differ by constants only:
+The losses of a batch are (B,) tensors. Three conventions are in use, which differ by constants:
 
 ============  =========================  ==============================  ========================
 convention    content loss               style loss of one layer         who
@@ -16,8 +16,6 @@ lecture       mean (F - P)^2             mean (G - A)^2 / (N M),         the lec
                                          G = F F^T
 ============  =========================  ==============================  ========================
 
-Each image of a batch is kept apart: the losses are (B,) tensors.
-
 References
 ----------
 .. [1] Gatys, Ecker & Bethge 2015, "Texture synthesis using convolutional neural networks"
@@ -28,7 +26,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
@@ -39,7 +37,7 @@ from nst_helpers.engine.devices import PRECISIONS
 from nst_helpers.engine.memory import network_memory, require_memory, target_memory
 from nst_helpers.engine.sums import sum_of_products, sum_of_squares
 from nst_helpers.images import resize_image
-from nst_helpers.network.features import Features, stride
+from nst_helpers.network.features import Features, NamedMaps, map_size
 from nst_helpers.network.strips import sums_in_strips, values_per_pixel
 
 __all__ = [
@@ -317,7 +315,7 @@ class StyleTransferLoss(nn.Module):
         for name, total in squares.items():
             content[name] = _scale_content(total, targets[name][0].numel(), self.convention)
         for name, gram in products.items():
-            positions = math.prod(side // stride(name) for side in image.shape[2:])
+            positions = math.prod(map_size(name, image.shape))
             style[name] = _scale_style(
                 gram, self._target("style", name), positions, self.convention
             )
@@ -356,7 +354,7 @@ class StyleTransferLoss(nn.Module):
         for name in self.content_layers:
             target = self._target("content", name)
             _validate.same_batch(image, target)
-            size = tuple(side // stride(name) for side in image.shape[2:])
+            size = map_size(name, image.shape)
             if target.shape[2:] != size:
                 raise ValueError(
                     f"at {name} the image has {size[0]} x {size[1]} positions and the content "
@@ -368,9 +366,7 @@ class StyleTransferLoss(nn.Module):
         self._valid_shape = image.shape
 
     @torch.no_grad()
-    def _maps(
-        self, image: torch.Tensor, layers: tuple[str, ...]
-    ) -> Iterator[tuple[str, torch.Tensor]]:
+    def _maps(self, image: torch.Tensor, layers: tuple[str, ...]) -> NamedMaps:
         """Yield each layer's maps of a content or style image."""
         self.net.validate(layers, image.shape)
         needed = target_memory(values_per_pixel(self.net, layers), image.shape)

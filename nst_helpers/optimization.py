@@ -261,17 +261,15 @@ def optimize(
     history_size : int
         Curvature pairs that L-BFGS holds, 2 images of memory each.
     pyramid : iterable of int
-        Shorter sides, smallest first, at which to begin: coarse to fine. Content and style shrink
-        with the image, so brush strokes come out larger; then it is enlarged to be the next start.
-        The full size follows last, with a fifth of the steps.
+        Shorter sides, smallest first, at which to begin, content and style resized alike: brush
+        strokes come out larger. The full size follows last, with a fifth of the steps.
     precondition : float
         Exponent of L-BFGS's spectral preconditioner: step lengths go with spatial frequency to the
         power of minus this, large shapes before fine grain. A fifth fewer steps; 0 in the papers.
     range_weight : float
         Weight of a quadratic penalty on values outside [0, 1], in units of the gradient at the
-        start: so many times as strongly as the loss pulls at an average value, the penalty pulls at
-        one that is a whole range outside. 0 for none, as in the papers: the result is clipped all
-        the same, and with much black or white that costs more than the whole rest of the loss.
+        start. 0 for none, as in the papers: the result is clipped all the same, and with much black
+        or white that costs more than the whole rest of the loss.
     callback : callable, optional
         Called with a ``Progress`` after each step; False ends the run. It may change the weights of
         the loss, as a slider does: the minimiser then restarts from the best image.

@@ -213,7 +213,7 @@ def _boxes(net: Features, size: int) -> Iterator[_Box]:
     yield _Box("picture", 3, size, "#dddddd", True, 1.3)
     channels = 3
     for layer in net.layers:
-        side = size // stride(layer)
+        side = -(-size // stride(layer))  # pools round up
         if layer.startswith("pool"):
             yield _Box(layer, channels, side, "#bbbbbb", False, 0.5)
         elif layer.startswith("relu"):

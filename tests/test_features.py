@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from helpers import LAYERS, NAMES, make_picture, make_weights
 from nst_helpers import Features
-from nst_helpers.network.features import IMAGENET_MEAN, IMAGENET_STD, block_of, stride
+from nst_helpers.network.features import IMAGENET_MEAN, IMAGENET_STD, block_of, map_size, stride
 
 FULL_SIZE = ("conv1_1", "relu1_1", "conv1_2", "relu1_2")  # one position for each pixel
 
@@ -41,15 +41,19 @@ def test_it_keeps_what_it_is_told_of_its_weights(weights):
     assert (plain.pooling, plain.content_scale, plain.source) == ("avg", 1.0, "")
 
 
-def test_every_layer_equals_torchvisions(vgg19):
+@pytest.mark.parametrize(("size", "rounds_up"), [((32, 64), False), ((37, 50), True)])
+def test_every_layer_equals_torchvisions_but_for_pools_that_round_up(vgg19, size, rounds_up):
     model, weights = vgg19
-    image = make_picture(32, 48)
+    image = make_picture(*size)
     x = (image - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(
         3, 1, 1
     )
     expected = {}
     for layer, module in zip(LAYERS, model, strict=True):
-        x = F.relu(x) if isinstance(module, torch.nn.ReLU) else module(x)  # not in place
+        if isinstance(module, torch.nn.MaxPool2d):
+            x = F.max_pool2d(x, 2, ceil_mode=rounds_up)
+        else:
+            x = F.relu(x) if isinstance(module, torch.nn.ReLU) else module(x)  # not in place
         expected[layer] = x
     maps = Features(weights, pooling="max")(image, LAYERS)
     assert list(maps) == LAYERS
@@ -59,18 +63,18 @@ def test_every_layer_equals_torchvisions(vgg19):
 
 def slow_pool(maps, reduce):
     b, n, h, w = maps.shape
-    out = torch.zeros(b, n, h // 2, w // 2)
+    out = torch.zeros(b, n, (h + 1) // 2, (w + 1) // 2)
     for image in range(b):
         for channel in range(n):
-            for y in range(h // 2):
-                for x in range(w // 2):
+            for y in range(out.shape[2]):
+                for x in range(out.shape[3]):
                     square = maps[image, channel, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
                     out[image, channel, y, x] = reduce(square.flatten().tolist())
     return out
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 9)])
-@pytest.mark.parametrize(("pooling", "reduce"), [("avg", lambda v: sum(v) / 4), ("max", max)])
+@pytest.mark.parametrize(("pooling", "reduce"), [("avg", lambda v: sum(v) / len(v)), ("max", max)])
 def test_pooling_is_the_slow_loop(pooling, reduce, size):
     maps = tiny(pooling)(make_picture(*size, batch=2), ["relu1_2", "pool1"])
     torch.testing.assert_close(maps["pool1"], slow_pool(maps["relu1_2"], reduce))
@@ -187,12 +191,13 @@ def test_images_of_a_batch_are_independent(net):
 
 
 @pytest.mark.parametrize("size", [(32, 80), (45, 33), (100, 31)])
-def test_sides_are_halved_and_rounded_down_by_each_pool(net, size):
+def test_sides_are_halved_and_rounded_up_by_each_pool(net, size):
     for layer, maps in net(make_picture(*size), LAYERS[:-1]).items():  # pool5 needs 32 pixels
         assert block_of(layer) == int(re.search(r"\d", layer)[0])
         halvings = block_of(layer) - (not layer.startswith("pool"))
         assert stride(layer) == 2**halvings
-        assert maps.shape[2:] == tuple(side >> halvings for side in size)
+        assert maps.shape[2:] == tuple(-(-side // 2**halvings) for side in size)
+        assert map_size(layer, (1, 3, *size)) == maps.shape[2:]
 
 
 # --- arguments -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from nst_helpers.engine.devices import PRECISIONS, Precision
 __all__ = ["Features"]
 
 Pooling = Literal["avg", "max"]
+NamedMaps = Iterator[tuple[str, torch.Tensor]]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -113,7 +114,7 @@ class Features(nn.Module):
         Returns
         -------
         dict of str to torch.Tensor
-            ``{"relu4_2": (B, N, H/8, W/8), ...}``, float32: sides are halved, rounding down, by
+            ``{"relu4_2": (B, N, H/8, W/8), ...}``, float32: sides are halved, rounding up, by
             each pool.
 
         Raises
@@ -124,9 +125,7 @@ class Features(nn.Module):
         maps = self.activations(images, layers)
         return {layer: values.float().contiguous() for layer, values in maps}
 
-    def activations(
-        self, images: torch.Tensor, layers: Iterable[str]
-    ) -> Iterator[tuple[str, torch.Tensor]]:
+    def activations(self, images: torch.Tensor, layers: Iterable[str]) -> NamedMaps:
         """Yield each named layer and its maps, (B, N, H', W') in the network's precision.
 
         In the order of the network; nothing deeper is computed. Arguments as for ``forward``.
@@ -152,8 +151,10 @@ class Features(nn.Module):
             # In place saves memory, but torchvision's VGG overwrites convB_I with reluB_I by it, so
             # that code that collects "conv4_2" from it really gets relu4_2.
             return F.relu(x, inplace=layer.replace("relu", "conv") not in named)
+        # Rounding up, as in Caffe, in which the papers were computed: with torchvision's rounding
+        # down deep layers do not see the last rows and columns, and nothing is painted there.
         pool = F.avg_pool2d if self.pooling == "avg" else F.max_pool2d
-        return pool(x, 2)  # (B, N, H' // 2, W' // 2)
+        return pool(x, 2, ceil_mode=True)  # (B, N, H' / 2, W' / 2), rounded up
 
     def convolution(self, layer: str) -> nn.Conv2d:
         """Return the convolution ``convB_I``."""
@@ -189,6 +190,11 @@ class Features(nn.Module):
 def block_of(layer: str) -> int:
     """Return the block of a layer: 4 for "relu4_2"."""
     return int(layer[4])
+
+
+def map_size(layer: str, shape: Iterable[int]) -> tuple[int, ...]:
+    """Return the sides of a layer's maps (H', W') for images of ``shape`` (B, 3, H, W)."""
+    return tuple(-(-side // stride(layer)) for side in tuple(shape)[2:])
 
 
 def stride(layer: str) -> int:
