@@ -1,12 +1,11 @@
 """A sweep is its single runs: one after the other, or in batches."""
 
 import inspect
-import sys
 
 import pytest
 import torch
 
-from helpers import is_same_run, make_picture
+from helpers import interrupted_before_each_line, is_same_run, make_picture
 from nst_helpers import (
     StyleTransferLoss,
     _job,
@@ -293,42 +292,24 @@ def test_ctrl_c_before_the_first_step_of_a_run_keeps_the_earlier_runs(
 def test_ctrl_c_before_any_line_of_a_sweep_keeps_every_finished_step_once(
     net, content, style, monkeypatch, batch
 ):
-    files, tracer = (sweeps.__file__, _job.__file__), sys.gettrace()
-    forward = StyleTransferLoss.forward
+    forward, evaluated = StyleTransferLoss.forward, []
     options = {"steps": 1, "content_layers": ["relu1_1"], "style_layers": ["relu1_1"]}
-    evaluated, countdown = [], 0
 
     def counted(self, image):
         evaluated.append(len(image))
         return forward(self, image)
 
-    def trace(frame, event, _):
-        nonlocal countdown
-        if frame.f_code.co_filename not in files:
-            return None
-        countdown -= event == "line"
-        if countdown == 0:
-            sys.settrace(tracer)
-            raise KeyboardInterrupt
-        return trace
+    def run():
+        evaluated.clear()
+        return alpha_beta_sweep(
+            net, content, style, RATIOS, batch=batch, callback=lambda *_: None, **options
+        )
 
     monkeypatch.setattr(StyleTransferLoss, "forward", counted)
-    for line in range(1, 1000):  # in the order of execution
-        evaluated.clear()
-        countdown, results = line, []
-        sys.settrace(trace)
-        try:
-            results = alpha_beta_sweep(
-                net, content, style, RATIOS, batch=batch, callback=lambda *_: None, **options
-            )
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(tracer)
-        assert sum(len(result.history) for result in results) == sum(evaluated), line
-        if countdown > 0:  # it has come to its end
-            break
-    assert 50 < line < 999
+    files = (sweeps.__file__, _job.__file__)
+    for lines, results in enumerate(interrupted_before_each_line(run, files)):
+        assert sum(len(result.history) for result in results or ()) == sum(evaluated)
+    assert lines > 50
     assert len(results) == 3
 
 
