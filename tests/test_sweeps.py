@@ -306,8 +306,9 @@ def test_ctrl_c_before_any_line_of_a_sweep_keeps_every_finished_step_once(
         )
 
     monkeypatch.setattr(StyleTransferLoss, "forward", counted)
-    files = (sweeps.__file__, _job.__file__)
-    for lines, results in enumerate(interrupted_before_each_line(run, files)):
+    lines, files = 0, (sweeps.__file__, _job.__file__)
+    for results in interrupted_before_each_line(run, files):
+        lines += 1
         assert sum(len(result.history) for result in results or ()) == sum(evaluated)
     assert lines > 50
     assert len(results) == 3
