@@ -155,7 +155,7 @@ def test_batch_normalisation_is_folded_in_exactly(tmp_path, capsys, options):
     weights, _ = load_weights(tmp_path / "bn.pth")
     assert capsys.readouterr().out == "network: bn.pth: batch normalisation folded in\n"
     features = Features(weights)
-    image = make_picture(48, 32)
+    image = make_picture(64, 32)
     layers = [layer for layer in features.layers if not layer.startswith("conv")]
     ours = features(image, layers)
     with torch.no_grad():
