@@ -44,6 +44,17 @@ def test_a_script_that_no_test_runs_begins(script):
     assert "usage:" in run(script, "--help").stdout
 
 
+def test_both_networks_are_drawn_one_above_the_other(tmp_path):
+    arguments = ("--network", "bundled", "--size", "32", "--steps", "2", "--output", tmp_path)
+    written = run("pictures.networks", *arguments, "--only", "transfer", "textures").stdout
+    for name, columns in (("transfer", 2), ("textures", 5)):
+        path = tmp_path / f"network_{name}.webp"
+        assert str(path) in written
+        image = nst.load_image(path)
+        rows = image[0].mean(0)
+        assert rows.shape[1] > columns * rows.shape[0] / 4  # two rows of pictures with titles
+
+
 def test_every_painting_and_colour_texture_has_a_painter():
     photographs = {"astronaut", "brick", "chelsea", "coffee", "grass", "gravel"}
     assert set(PAINTERS) == set(nst.sample_images()) - photographs
