@@ -36,7 +36,14 @@ def run(script, *arguments, codes=(0,)):
 
 
 @pytest.mark.parametrize(
-    "script", ["measure.benchmark", "pictures.explorer", "pictures.notebooks", "pictures.readme"]
+    "script",
+    [
+        "measure.benchmark",
+        "pictures.explorer",
+        "pictures.notebooks",
+        "pictures.readme",
+        "network.distil",
+    ],
 )
 def test_a_script_that_no_test_runs_begins(script):
     if script == "pictures.explorer":
