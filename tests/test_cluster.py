@@ -1,5 +1,6 @@
 """A sweep on a Dask cluster is the same as here, whatever happens to its workers."""
 
+import importlib
 import os
 import pickle
 import subprocess
@@ -68,6 +69,7 @@ def test_results_are_the_same_though_a_worker_is_killed_midway(net, content, sty
     torch.set_num_threads(max(1, pytest.importorskip("dask.system").CPU_COUNT // 2))
     here = sweep(*grid, steps=60)
     torch.set_num_threads(threads)
+    client.run(importlib.import_module, "nst_helpers")  # or one has done all before the other can
     killer = threading.Thread(target=kill_a_busy_worker, args=(client, killed), daemon=True)
     killer.start()
     points = sweep(
