@@ -1,164 +1,326 @@
 """The same without a notebook: ``python -m nst_helpers transfer CONTENT STYLE -o OUT``."""
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
+from nst_helpers._signals import INTERRUPTED, Signals
+
+SIGNALS = Signals()
+if __name__ == "__main__":
+    SIGNALS.catch_in_program()  # before torch is imported, which takes seconds
+
 import argparse
+import logging
+import os
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
-from nst_helpers import __version__
-from nst_helpers.engine.devices import Precision
-from nst_helpers.images import load_image, noise_like, sample_images, save_image, validate_output
-from nst_helpers.losses import (
-    CONTENT_LAYERS,
-    RATIOS,
-    STYLE_LAYERS,
-    Convention,
-    Memory,
-    StyleTransferLoss,
+from nst_helpers import _console, _options
+from nst_helpers._console import say, shown
+from nst_helpers._conventions import equivalent_factor
+from nst_helpers._outputs import Outputs, names_of_ratios
+from nst_helpers.images import (
+    cover_image,
+    load_alpha,
+    load_image,
+    noise_like,
+    validate_output,
 )
-from nst_helpers.network.features import Features, Pooling
-from nst_helpers.network.input_formats import InputFormat
+from nst_helpers.losses import RATIOS, StyleTransferLoss
+from nst_helpers.network.features import Features
 from nst_helpers.network.load import load_network
-from nst_helpers.optimization import Optimizer, Progress, Result, optimize
-from nst_helpers.plots import figure_to_image, show_images
-from nst_helpers.sweeps import alpha_beta_sweep
+from nst_helpers.optimization import Progress, Result, optimize
+from nst_helpers.sweeps import sweep
 
-INTERRUPTED = 130  # exit code, as shells have it: 128 + SIGINT
-EXAMPLES = """\
-examples:
-  python -m nst_helpers transfer photo.jpg painting.jpg -o out.png
-  python -m nst_helpers transfer chelsea night_sky -o cat.png --alpha 1e-2 --size 320
-  python -m nst_helpers reconstruct chelsea --layer relu4_2 -o deep.png
-  python -m nst_helpers texture pebbles -o more_pebbles.png
-  python -m nst_helpers sweep chelsea night_sky -o sweep.png
-
-Pictures are files, or the names of pictures that come with the package:
-  {samples}
-
-exit codes: 0 done; 1 something was wrong, and it says what; 2 a mistyped command;
-130 interrupted, and what there was by then is saved
-"""
+WRONG, FAULT = 1, 70  # exit codes; 70 is a program's own fault in BSD's sysexits.h, too
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+class _Problem(Exception):
+    """What people can mend, in a sentence."""
+
+
+def main(arguments: Sequence[str] | None = None, signals: Signals | None = None) -> int:
     """Run the command line and return its exit code."""
-    args = _parser().parse_args(arguments)
-    try:
-        validate_output(args.output)  # before the work, not after
-        run: Callable[[argparse.Namespace], int] = args.run
-        return run(args)
-    except torch.OutOfMemoryError as error:
-        print(f"{args.command}: out of memory; try a smaller --size ({error})", file=sys.stderr)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{args.command}: {error}", file=sys.stderr)
-    except RuntimeError as error:  # torch's own, such as a device that is not there
-        print(f"{args.command}: {str(error).splitlines()[0]}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(f"\n{args.command}: interrupted, nothing written", file=sys.stderr)
-        return INTERRUPTED
-    return 1
+    signals, outputs, name = signals or Signals(), Outputs(), "nst_helpers"
+    with signals.caught(), _console.printable():
+        try:
+            signals.begin()
+            args = _options.parse(arguments)
+            name = outputs.command = args.command
+            with _console.warnings_in_one_line(name):
+                run = _sweep if name == "sweep" else _make
+                code = run(args, outputs, signals)
+            if signals.received:
+                code = signals.exit_code
+        except Exception as error:
+            # Also what an interrupt in the midst of somebody else's code became.
+            code = signals.exit_code if signals.received else _failure(name, error, outputs)
+        except KeyboardInterrupt:
+            names = ", ".join(map(str, outputs.written))
+            text = f"interrupted; written: {names}" if names else "interrupted, nothing written"
+            say(f"\n{name}: {text}", error=True)
+            code = signals.exit_code
+    return code
 
 
-def _transfer(args: argparse.Namespace) -> int:
-    content, style = _content_and_style(args)
-    layers = {"content_layers": args.content_layers, "style_layers": args.style_layers}
-    return _make(args, content, content=content, style=style, beta=args.beta, **layers)
+def _failure(name: str, error: Exception, outputs: Outputs) -> int:
+    """Say what is wrong, and return the exit code."""
+    code, text = WRONG, str(error).strip() or type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        text = f"out of memory; try a smaller --size ({text})"
+    elif isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError):
+        text = text.splitlines()[0]  # torch's own, such as a device that fails
+    elif not isinstance(error, ValueError | OSError | ImportError | _Problem):
+        code, text = FAULT, f"this is a fault of nst_helpers: {type(error).__name__}: {text}"
+        text += "; set NST_TRACEBACK=1 for the details, and report it"
+    say(f"{name}: {text}", error=True)
+    if outputs.written:
+        say(f"{name}: written before: {', '.join(map(str, outputs.written))}", error=True)
+    if os.environ.get("NST_TRACEBACK"):
+        traceback.print_exception(error)
+    return code
 
 
-def _reconstruct(args: argparse.Namespace) -> int:
-    content = load_image(args.content, args.size)
-    return _make(args, content, content=content, content_layers=args.layer)
+# --- the commands --------------------------------------------------------------------------------
 
 
-def _texture(args: argparse.Namespace) -> int:
-    style = load_image(args.style, args.size)
-    return _make(args, style, style=style, style_layers=args.style_layers)
+def _make(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
+    """Optimise one image, and save it."""
+    _reserve(args, outputs, [()])
+    pictures = _pictures(args, outputs)
+    start, net = _start(args, next(iter(pictures.values()))), _network(args)
+    options = _loss_options(args)
+    if args.command == "transfer":
+        alpha = _in_convention(args, net, pictures, "alpha", [_options.ALPHA])[0]
+        options |= {"alpha": alpha, "beta": args.beta}
+    elif args.command == "reconstruct":
+        options["alpha"] = 1.0
+    loss = StyleTransferLoss(net, **pictures, **options)
+    error: Exception | None = None
+    with _watch(args, outputs, signals, args.steps) as watch:
+        try:
+            result = optimize(loss, start, callback=watch.step, **_optimize_options(args))
+        except Exception as failure:
+            if watch.last is None:
+                raise
+            error, result = failure, watch.last.result()  # the steps before it are not lost
+        watch.say_warnings([result.problem])
+    if outputs.save(result.image, outputs.path):
+        say(f"wrote {outputs.path}: {_summary(result)}")
+    code = _exit_code(outputs, {args.command: result})
+    return code if error is None else _failure(args.command, error, outputs)
 
 
-def _make(args: argparse.Namespace, like: torch.Tensor, **loss_options: Any) -> int:
-    """Optimise one image of the shape of ``like``, and save it."""
-    alpha = getattr(args, "alpha", 1.0)
-    loss = StyleTransferLoss(_network(args), alpha=alpha, **_loss_options(args), **loss_options)
-    start = like if args.init == "content" else noise_like(like, args.seed)
-    with _bar(args.steps, args.quiet) as callback:
-        result = optimize(loss, start, callback=callback, **_optimize_options(args))
-    print(f"wrote {save_image(result.image, args.output)}: {_summary(result)}")
-    return _exit_code([args.command], [result])
+def _sweep(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
+    """Optimise one image for each ratio, and save them and a figure of all."""
+    from nst_helpers import plots
+
+    are_known = args.ratios or args.convention == "normalised"
+    ratios = args.ratios or list(RATIOS)
+    if are_known:
+        _reserve(args, outputs, [(name,) for name in names_of_ratios(ratios)])
+    pictures = _pictures(args, outputs)
+    start, net = _start(args, pictures["content"]), _network(args)
+    if not are_known:
+        ratios = _in_convention(args, net, pictures, "ratios", ratios)
+        _reserve(args, outputs, [(name,) for name in names_of_ratios(ratios)])
+    names = dict(zip(ratios, names_of_ratios(ratios), strict=True))
+    error: Exception | None = None
+    with _watch(args, outputs, signals, args.steps * len(ratios)) as watch:
+        try:
+            points = sweep(
+                net,
+                [pictures["content"]],
+                [pictures["style"]],
+                ratios,
+                start=start,
+                callback=lambda run, progress: watch.step(progress, names[ratios[run]]),
+                **_loss_options(args),
+                **_optimize_options(args),
+            )
+        except Exception as failure:
+            error, points = failure, getattr(failure, "results", [])
+            if not points:
+                raise
+        watch.say_warnings([point.result.problem for point in points])
+    results = {names[point.ratio]: point.result for point in points}
+    singles = {outputs.beside(name): result for name, result in results.items() if result.history}
+    saved = [path for path, result in singles.items() if outputs.save(result.image, path)]
+    say(f"each picture by itself: {', '.join(map(str, saved))}")
+    titles = [f"alpha/beta = {name}" for name in results]
+    images = [*pictures.values(), *(result.image for result in results.values())]
+    axes = plots.show_images(images, [*pictures, *titles], columns=3)
+    sheet = plots.figure_to_image(axes[0].figure)  # type: ignore[arg-type]
+    if outputs.save(sheet, outputs.path, opaque=True):
+        say(f"wrote {outputs.path}: {_summary(points[-1].result)}")
+    code = _exit_code(outputs, dict(zip(titles, results.values(), strict=True)))
+    if error is not None:
+        return _failure(args.command, error, outputs)
+    return code if len(results) == len(ratios) else INTERRUPTED
 
 
-def _sweep(args: argparse.Namespace) -> int:
-    content, style = _content_and_style(args)
-    outputs = [args.output.with_stem(f"{args.output.stem}_{ratio:g}") for ratio in args.ratios]
-    for output in outputs:
-        validate_output(output)
-    net = _network(args)
-    with _bar(args.steps * len(outputs), args.quiet) as callback:
-        results = alpha_beta_sweep(
-            net,
-            content,
-            style,
-            args.ratios,
-            start=content if args.init == "content" else noise_like(content, args.seed),
-            callback=lambda run, progress: callback(progress),
-            content_layers=args.content_layers,
-            style_layers=args.style_layers,
-            **_loss_options(args),
-            **_optimize_options(args),
+def _reserve(args: argparse.Namespace, outputs: Outputs, runs: Sequence[Sequence[str]]) -> None:
+    with _about("--output", args.output):
+        outputs.open(args.output, args.command)
+    with _about("--output", ""):
+        outputs.reserve(
+            runs, steps=args.steps, save_every=args.save_every, overwrite=args.overwrite
         )
-    for output, result in zip(outputs, results, strict=False):
-        save_image(result.image, output)
-    names = [f"alpha/beta = {ratio:g}" for ratio in args.ratios[: len(results)]]
-    images = [content, style, *(result.image for result in results)]
-    axes = show_images(images, ["content", "style", *names], columns=3)
-    sheet = figure_to_image(axes[0].figure)  # type: ignore[arg-type]
-    print(f"each picture by itself: {', '.join(str(o) for o in outputs[: len(results)])}")
-    print(f"wrote {save_image(sheet, args.output)}: {_summary(results[-1])}")
-    return max(_exit_code(names, results), 0 if len(results) == len(outputs) else INTERRUPTED)
+
+
+def _pictures(args: argparse.Namespace, outputs: Outputs) -> dict[str, Any]:
+    """Return content and style, those that the command has."""
+    pictures: dict[str, torch.Tensor] = {}
+    if "content" in args:
+        with _about("content", args.content):
+            pictures["content"] = load_image(args.content, args.size)
+            alpha = load_alpha(args.content, args.size)
+        if bool((alpha < 1).any()):
+            outputs.alpha = alpha
+            if not outputs.holds_alpha:
+                text = f"{args.content} is a cut-out, and {outputs.path.suffix} cannot be: on white"
+                say(f"{args.command}: {text}", error=True)
+    if "style" in args:
+        with _about("style", args.style):
+            size = getattr(args, "style_size", None) or args.size
+            pictures["style"] = load_image(args.style, size)
+    with _about("--output", args.output):
+        height, width = next(iter(pictures.values())).shape[2:]
+        validate_output(args.output, (width, height))  # some formats end at 16,383 pixels
+    return pictures
+
+
+def _start(args: argparse.Namespace, like: torch.Tensor) -> torch.Tensor:
+    if args.init == "noise":
+        return noise_like(like, args.seed)
+    if args.init == "content":
+        return like
+    with _about("--init", args.init):
+        return cover_image(load_image(args.init), *like.shape[2:])
 
 
 def _network(args: argparse.Namespace) -> Features:
-    return load_network(
-        args.network,
-        pooling=args.pooling,
-        device=args.device,
-        precision=args.precision,
-        input_format=args.input_format,
-    )
+    with _about("--network", args.network):
+        return load_network(
+            args.network,
+            pooling=args.pooling,
+            device=args.device,
+            precision=args.precision,
+            input_format=args.input_format,
+        )
 
 
 def _loss_options(args: argparse.Namespace) -> dict[str, Any]:
-    return {"tv_weight": args.tv, "convention": args.convention, "memory": args.memory}
+    layers = {"content_layers": getattr(args, "layer", None) or getattr(args, "content_layers", ())}
+    layers["style_layers"] = getattr(args, "style_layers", ())
+    options = {"tv_weight": args.tv, "convention": args.convention, "memory": args.memory}
+    return options | {name: list(dict.fromkeys(value)) for name, value in layers.items() if value}
 
 
 def _optimize_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in ("steps", "optimizer", "lr", "pyramid")}
 
 
-def _content_and_style(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
-    content = load_image(args.content, args.size)
-    return content, load_image(
-        args.style, args.size if args.style_size is None else args.style_size
-    )
+def _in_convention(
+    args: argparse.Namespace,
+    net: Features,
+    pictures: dict[str, Any],
+    option: str,
+    defaults: Sequence[float],
+) -> list[float]:
+    """Return the weights of ``option``; if not given, what weighs alike in another convention."""
+    value = getattr(args, option)
+    if value is not None:
+        return value if isinstance(value, list) else [value]
+    if args.convention == "normalised":
+        return list(defaults)
+    noise = noise_like(pictures["content"], args.seed)
+    with _about(f"--{option} must be given", ""):
+        options = _loss_options(args)
+        factor = equivalent_factor(net, pictures, noise, args.convention, options)
+    values = [default * factor for default in defaults]
+    text = " ".join(f"{value:.6g}" for value in values)
+    like = " ".join(f"{default:g}" for default in defaults)
+    say(f"--{option} {text}: as {like} in the normalised convention")
+    return values
 
 
 @contextmanager
-def _bar(steps: int, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    with warnings.catch_warnings(), tqdm(total=steps, unit="step", disable=quiet) as bar:
-        warnings.simplefilter("ignore", UserWarning)  # a result has its problem with it
+def _about(option: str, value: object) -> Iterator[None]:
+    """Say which option, and what was given, in an error about it."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        text = str(error)
+        given = "" if str(value) in text else f"{shown(str(value))}: "
+        raise _Problem(f"{option}: {given}{text}") from error
 
-        def advance(progress: Progress) -> None:
-            bar.set_postfix_str(f"loss {progress.terms['total']:.3g}", refresh=False)
-            bar.update()
 
-        yield advance
+# --- what happens on the way, and at the end -----------------------------------------------------
+
+
+class _Watch:
+    """What is done after each step: bar, pictures on the way, signals.
+
+    Attributes
+    ----------
+    last : Progress or None
+        Of the last step.
+    """
+
+    def __init__(
+        self,
+        bar: tqdm[Any],
+        outputs: Outputs,
+        signals: Signals,
+        save_every: int | None,
+        caught: list[warnings.WarningMessage],
+    ) -> None:
+        self.bar, self.outputs, self.signals = bar, outputs, signals
+        self.save_every, self._caught = save_every, caught
+        self.last: Progress | None = None
+
+    def step(self, progress: Progress, *name: str) -> None:
+        if self.last is None:
+            self.say_warnings()
+        self.last = progress
+        self.bar.set_postfix_str(f"loss {progress.terms['total']:.3g}", refresh=False)
+        self.bar.update()
+        if self.save_every and progress.step % self.save_every == 0:
+            path = self.outputs.at_step(progress.step, *name)
+            self.outputs.save(progress.result().image, path)
+        self.signals.check()
+
+    def say_warnings(self, problems: Sequence[str] = ()) -> None:
+        """Say what was warned of, once, but for the problems of results, which are said later."""
+        known = [problem for problem in problems if problem]
+        for text in dict.fromkeys(str(warning.message) for warning in self._caught):
+            if not any(problem in text for problem in known):
+                self.bar.clear()
+                say(f"{self.outputs.command}: {text}", error=True)
+        self._caught.clear()
+
+
+@contextmanager
+def _watch(
+    args: argparse.Namespace, outputs: Outputs, signals: Signals, steps: int
+) -> Iterator[_Watch]:
+    """Begin the work: from here on nothing is lost."""
+    signals.work()
+    hidden = args.quiet or sys.stderr is None
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        tqdm(total=steps, unit="step", disable=hidden, file=_console.Quietly(sys.stderr)) as bar,
+    ):
+        yield _Watch(bar, outputs, signals, args.save_every, caught)
 
 
 def _summary(result: Result) -> str:
@@ -167,92 +329,19 @@ def _summary(result: Result) -> str:
     return f"{result.steps_done} steps, {seconds:.1f} s, {ending}"
 
 
-def _exit_code(names: Sequence[str], results: Sequence[Result]) -> int:
-    """Return the worst exit code, and say on stderr which run has a problem."""
-    codes = [0]
-    for name, result in zip(names, results, strict=True):
+def _exit_code(outputs: Outputs, results: dict[str, Result]) -> int:
+    """Return the exit code, and say on stderr which run has a problem."""
+    codes = [0 if outputs.complete else WRONG]
+    for name, result in results.items():
         if result.problem:
-            print(f"{name}: {result.problem}", file=sys.stderr)
-        codes.append(INTERRUPTED if result.stopped == "interrupted" else int(not result.ok))
+            say(f"{name}: {result.problem}", error=True)
+        codes.append(INTERRUPTED if result.stopped == "interrupted" else WRONG * (not result.ok))
     return max(codes)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m nst_helpers",
-        description="Neural style transfer from white noise (Gatys, Ecker & Bethge 2016).",
-        epilog=EXAMPLES.format(samples=", ".join(sample_images())),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    jobs = {
-        "transfer": (_transfer, "a photograph in the style of a painting"),
-        "reconstruct": (_reconstruct, "what one layer still knows of a photograph"),
-        "texture": (_texture, "more of the same texture, from noise"),
-        "sweep": (_sweep, "the same transfer with several ratios alpha/beta, in one figure"),
-    }
-    for name, (run, text) in jobs.items():
-        command = commands.add_parser(
-            name,
-            help=text,
-            description=text,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-        command.set_defaults(run=run)
-        _add_options(command, name)
-    return parser
-
-
-def _add_options(command: argparse.ArgumentParser, name: str) -> None:
-    add = command.add_argument
-    if name != "texture":
-        add("content", help="photograph: a file or a sample's name")
-    if name != "reconstruct":
-        add("style", help="painting or texture: a file or a sample's name")
-    add("-o", "--output", type=Path, required=True, help="picture to write (.png, .jpg, .webp)")
-    add("--size", type=int, default=256, help="shorter side in pixels")
-    add("--steps", type=int, default=300, help="evaluations of the loss")
-    starts = ["noise"] if name == "texture" else ["noise", "content"]
-    init = "content" if name == "transfer" else "noise"
-    add("--init", choices=starts, default=init, help="where to start")
-    if name == "transfer":
-        add("--alpha", type=float, default=1e-3, help="weight of the content")
-        add("--beta", type=float, default=1.0, help="weight of the style")
-    if name == "sweep":
-        add("--ratios", type=float, nargs="+", default=RATIOS, help="alpha/beta, several")
-    if name == "reconstruct":
-        add("--layer", nargs="+", default=["relu4_2"], help="layers to match")
-    if name in ("transfer", "sweep"):
-        add("--style-size", type=int, help="shorter side of the style picture; --size if not given")
-        add("--content-layers", nargs="+", default=CONTENT_LAYERS, help="layers to match")
-    if name != "reconstruct":
-        add("--style-layers", nargs="+", default=STYLE_LAYERS, help="layers to match")
-    add("--tv", type=float, default=0.0, help="weight of the total variation (smoothness)")
-    add("--convention", choices=get_args(Convention), default="normalised")
-    add(
-        "--network",
-        default="auto",
-        help="auto, bundled, vgg19 (a 548 MB download), random, or a file",
-    )
-    formats = ("auto", *get_args(InputFormat))
-    add("--input-format", choices=formats, default="auto", help="what the network's file takes")
-    add("--pooling", choices=get_args(Pooling), default="avg", help="between the network's blocks")
-    add("--optimizer", choices=get_args(Optimizer), default="lbfgs")
-    add("--lr", type=float, help="learning rate, the step length; the optimiser's own if not given")
-    add(
-        "--pyramid",
-        type=int,
-        nargs="+",
-        default=(),
-        help="begin at these smaller sizes, smallest first, such as 64 128: larger strokes, sooner",
-    )
-    add("--seed", type=int, default=0, help="of the noise")
-    add("--precision", choices=("auto", *get_args(Precision)), default="auto")
-    add("--memory", choices=get_args(Memory), default="normal", help="low: larger, but slower")
-    add("--device", help="cpu, cuda, mps; the fastest if not given")
-    add("--quiet", action="store_true", help="no progress bar")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no word about a home it cannot write
+    exit_code = main(signals=SIGNALS)
+    SIGNALS.ignore()
+    _console.flush()
+    sys.exit(exit_code)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import torch
 
+from nst_helpers import _validate
 from nst_helpers.engine.memory import available_memory, estimate_memory
 from nst_helpers.images import noise_like
 from nst_helpers.losses import StyleTransferLoss
 from nst_helpers.network.features import Features
 from nst_helpers.optimization import Progress, Result, optimize
+
+Callback = Callable[[int, Progress], object]  # gets a run's number
 
 BATCH_SHARE = 0.8  # of the free memory: estimates may be a quarter too low
 
@@ -126,6 +132,53 @@ class Job:
             styles=[image.cpu() for image in self.styles],
             start=self.start.cpu() if isinstance(self.start, torch.Tensor) else self.start,
         )
+
+
+class CallbackError(Exception):
+    """An error of a callback, and not one of a run."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def fan_out(callback: Callback, cases: Sequence[Case]) -> Callable[[Progress], bool]:
+    """Return a callback of a batch that hands each run its own progress."""
+
+    def call_each(progress: Progress) -> bool:
+        parts = progress.split() if len(cases) > 1 else [progress]
+        for case, part in zip(cases, parts, strict=True):
+            try:
+                if math.isfinite(part.terms["total"]) and callback(case.number, part) is False:
+                    return False
+            except Exception as error:
+                raise CallbackError(error) from error
+        return True
+
+    return call_each
+
+
+def make_cases(job: Job, ratios: Iterable[float], seeds: Iterable[int]) -> list[Case]:
+    """Return the runs of a grid; the last axis changes fastest."""
+    numbers = listed("ratios", ratios, "numbers >= 0")
+    ratios = [_validate.number_at_least(f"ratios[{i}]", x, 0) for i, x in enumerate(numbers)]
+    seeds = listed("seeds", seeds, "whole numbers")
+    if not all(isinstance(seed, Integral) for seed in seeds):
+        raise ValueError(f"seeds must be whole numbers; got {seeds!r}")
+    grid = product(range(len(job.contents)), range(len(job.styles)), ratios, seeds)
+    return [Case(number, *axes) for number, axes in enumerate(grid)]
+
+
+def listed(name: str, values: Any, what: str) -> list[Any]:
+    """Return several values as a list; of a tensor, its numbers."""
+    try:
+        if isinstance(values, torch.Tensor) and values.dim() == 1:
+            return list(values.tolist())
+        if not isinstance(values, torch.Tensor | str | bytes | Mapping):
+            return list(values)
+    except (TypeError, RuntimeError):  # no sequence; a tensor without values
+        pass
+    given = tuple(values.shape) if isinstance(values, torch.Tensor) else reprlib.repr(values)
+    raise ValueError(f"{name} must be several: {what}; got {given} ({type(values).__name__})")
 
 
 def is_gpu(device: torch.device) -> bool:

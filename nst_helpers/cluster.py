@@ -59,7 +59,7 @@ def run_on_cluster(
         it returns False, what has not begun is cancelled.
     outcomes : list
         Gets ([case], result) of each: filled in place, because then Ctrl-C loses nothing. The
-        error of a run costs only that run, unless nothing has come back before: then it is raised.
+        error of a run costs only that run, unless every run fails: then the first one is raised.
     """
     from distributed import as_completed
 
@@ -67,6 +67,7 @@ def run_on_cluster(
     for address, threads in client.nthreads().items():
         slots[_host(address)] += threads
     futures: dict[Any, int] = {}
+    errors: list[Exception] = []
     # The job is a task, too: sent once, copied from worker to worker, and if it is lost with the
     # last of them that had it, the scheduler has it again. Scattered data would be gone.
     with warnings.catch_warnings():
@@ -82,13 +83,14 @@ def run_on_cluster(
                 try:
                     outcomes.append(([cases[number]], future.result()))
                 except Exception as error:
-                    if not outcomes:
-                        raise
+                    errors.append(error)
                     outcomes.append(([cases[number]], job.failed(cases[number], error)))
                 bar.update()
                 _, result = outcomes[-1]
                 if callback and result.history and callback(number, Progress.of(result)) is False:
                     break
+        if errors and not any(result.history for _, result in outcomes):
+            raise errors[0]
     finally:
         if client.status == "running":
             client.cancel([*futures, shared])

@@ -6,23 +6,21 @@ same up to rounding, which grows with the steps.
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import product
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import torch
 
 from nst_helpers import _validate
-from nst_helpers._job import Case, Job
+from nst_helpers._job import Callback, CallbackError, Case, Job, fan_out, listed, make_cases
 from nst_helpers.cluster import run_on_cluster, validate_client
 from nst_helpers.losses import RATIOS
 from nst_helpers.network.features import Features
-from nst_helpers.optimization import Optimizer, Progress, Result
+from nst_helpers.optimization import Optimizer, Result
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -48,7 +46,6 @@ LOSS_OPTIONS = (
     "convention",
     "memory",
 )
-Callback = Callable[[int, Progress], object]
 Outcome = tuple[Sequence[Case], Result]  # the runs of one batch, and its result
 T = TypeVar("T")
 
@@ -100,12 +97,12 @@ def alpha_beta_sweep(
 
     Raises
     ------
-    ValueError, TypeError, ImportError
+    ValueError, TypeError, ImportError, Exception
         See ``sweep``.
     """
     options |= {"steps": steps, "optimizer": optimizer, "lr": lr}
     job = _make_job(net, [content], [style], start, options)
-    cases = _make_cases(job, ratios, [seed])
+    cases = make_cases(job, ratios, [seed])
     present = partial(_results_of_ratios, [case.ratio for case in cases])
     return _run(job, cases, batch, callback, client, present)
 
@@ -160,18 +157,21 @@ def sweep(
     list of SweepPoint
         Named tuples (content, style, ratio, seed, result), with the places of content and style
         in their lists; the last axis changes fastest. Ctrl-C ends the sweep with the results so
-        far. A run whose loss is not finite at its start, or that kills its workers, costs only
-        itself: there is a warning, its ``result.problem`` says why, and its image is the start.
+        far. A run that fails (its loss is not finite at the start, an image is too small for a
+        layer, memory does not suffice, its workers are killed) costs only itself: there is a
+        warning, its ``result.problem`` says why, and its image is the start.
 
     Raises
     ------
     ValueError
-        If an argument makes no sense, the client is closed or without workers, or no run has a
-        loss that is finite.
+        If an argument makes no sense, or the client is closed or without workers.
     TypeError
         If an option is unknown.
     ImportError
         If there is a client, but no Dask.
+    Exception
+        The first run's error, if every run fails; and what a callback raises. In the latter case
+        the error has an attribute ``results``, the list of what is finished.
 
     Notes
     -----
@@ -187,7 +187,7 @@ def sweep(
     """
     options |= {"steps": steps, "optimizer": optimizer, "lr": lr}
     job = _make_job(net, contents, styles, start, options)
-    return _run(job, _make_cases(job, ratios, seeds), batch, callback, client, list)
+    return _run(job, make_cases(job, ratios, seeds), batch, callback, client, list)
 
 
 def _make_job(
@@ -203,9 +203,8 @@ def _make_job(
             f"unknown option {', '.join(unknown)}; there are {', '.join(OPTIMIZE_OPTIONS)} (of "
             f"optimize) and {', '.join(LOSS_OPTIONS)} (of StyleTransferLoss)"
         )
-    is_content = isinstance(start, str) and start == "content"
-    if not (start is None or torch.is_tensor(start) or is_content):
-        raise ValueError(f"start must be an image (1, 3, H, W) or 'content'; got {start!r}")
+    if not (start is None or (isinstance(start, str) and start == "content")):
+        start = _validate.image("start", start, "an image (1, 3, H, W) or 'content'")
     return Job(
         net,
         _images("contents", contents),
@@ -216,19 +215,11 @@ def _make_job(
     )
 
 
-def _make_cases(job: Job, ratios: Iterable[float], seeds: Iterable[int]) -> list[Case]:
-    numbers = ratios.tolist() if isinstance(ratios, torch.Tensor) else ratios
-    ratios = [_validate.number_at_least(f"ratios[{i}]", x, 0) for i, x in enumerate(numbers)]
-    seeds = list(seeds)
-    if not all(isinstance(seed, Integral) for seed in seeds):
-        raise ValueError(f"seeds must be whole numbers; got {seeds!r}")
-    grid = product(range(len(job.contents)), range(len(job.styles)), ratios, seeds)
-    return [Case(number, *axes) for number, axes in enumerate(grid)]
-
-
 def _images(name: str, images: Sequence[torch.Tensor] | torch.Tensor) -> list[torch.Tensor]:
-    each = [image[None] for image in images] if isinstance(images, torch.Tensor) else images
-    return [_validate.image(name, image, "images (1, 3, H, W)") for image in each]
+    what = "images (1, 3, H, W)"
+    if isinstance(images, torch.Tensor):
+        images = _validate.image(name, images, "images (N, 3, H, W)").split(1)
+    return [_validate.image(name, image, what) for image in listed(name, images, what)]
 
 
 def _run(
@@ -242,10 +233,12 @@ def _run(
     """Do all runs, or those before Ctrl-C, and return them as ``present`` has them.
 
     Ctrl-C may come at any line: what is finished is in ``outcomes``, and presenting it can begin
-    again.
+    again. Other errors, such as a callback's, take it along.
     """
     if batch is not None:
         _validate.positive_int("batch", batch)
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback must be a function; got {callback!r}")
     if client is not None:
         validate_client(client)
     outcomes: list[Outcome] = []
@@ -259,6 +252,13 @@ def _run(
         if not outcomes:
             raise
         return present(_points(job, outcomes))
+    except CallbackError as wrapped:
+        error = wrapped.error
+    except Exception as other:
+        error = other
+    if any(result.history for _, result in outcomes):
+        vars(error)["results"] = present(_points(job, outcomes))
+    raise error
 
 
 def _run_locally(
@@ -269,13 +269,27 @@ def _run_locally(
     outcomes: list[Outcome],
 ) -> None:
     """Do the runs on this machine, a batch at a time, and append them to ``outcomes``."""
-    for group in _batches(job, cases, batch):
-        batch_callback = None if callback is None else _fan_out(callback, group)
-        outcomes.append((group, job.run(group, batch_callback)))
+    groups = deque(_batches(job, cases, batch))
+    errors: list[Exception] = []
+    while groups:
+        group = groups.popleft()
+        batch_callback = None if callback is None else fan_out(callback, group)
+        try:
+            outcomes.append((group, job.run(group, batch_callback)))
+        except CallbackError:
+            raise
+        except Exception as error:
+            if len(group) > 1:  # one by one: only those fail that must
+                groups.extendleft([case] for case in reversed(group))
+                continue
+            errors.append(error)
+            outcomes.append((group, job.failed(group[0], error)))
         result = replace(outcomes[-1][1], continuation=None)  # large
         outcomes[-1] = (group, result)
         if result.stopped in ("interrupted", "callback"):
             break
+    if errors and not any(result.history for _, result in outcomes):
+        raise errors[0]
 
 
 def _batches(job: Job, cases: Sequence[Case], batch: int | None) -> Iterator[list[Case]]:
@@ -283,22 +297,12 @@ def _batches(job: Job, cases: Sequence[Case], batch: int | None) -> Iterator[lis
     for case in cases:
         groups.setdefault(job.batch_key(case), []).append(case)
     for group in groups.values():
-        size = batch or (job.batch_size(group[0]) if len(group) > 1 else 1)
+        try:
+            size = batch or (job.batch_size(group[0]) if len(group) > 1 else 1)
+        except ValueError:
+            size = 1  # the run itself says what is wrong
         for first in range(0, len(group), size):
             yield group[first : first + size]
-
-
-def _fan_out(callback: Callback, cases: Sequence[Case]) -> Callable[[Progress], bool]:
-    """Return a callback of a batch that hands each run its own progress."""
-
-    def call_each(progress: Progress) -> bool:
-        parts = progress.split() if len(cases) > 1 else [progress]
-        for case, part in zip(cases, parts, strict=True):
-            if math.isfinite(part.terms["total"]) and callback(case.number, part) is False:
-                return False
-        return True
-
-    return call_each
 
 
 def _points(job: Job, outcomes: Sequence[Outcome]) -> list[SweepPoint]:

@@ -1,0 +1,153 @@
+"""The pictures that a command writes: their names, what is in the way, and which are there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from nst_helpers._console import say
+from nst_helpers.images import save_image, validate_output
+
+__all__ = ["Outputs", "names_of_ratios"]
+
+WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
+NAMED = 3  # files in a message; the rest is counted
+
+
+class Outputs:
+    """The picture that was asked for, and those beside it.
+
+    Attributes
+    ----------
+    path : Path
+        Of the picture that was asked for, which may replace an older one.
+    command : str
+        In whose name to speak.
+    alpha : torch.Tensor or None
+        (1, 1, H, W), from 0 (transparent) to 1: what a cut-out leaves of every picture.
+    written : list of Path
+        What is there.
+    complete : bool
+        False if a picture could not be written.
+    """
+
+    def __init__(self) -> None:
+        self.path, self.command = Path(), ""
+        self.alpha: torch.Tensor | None = None
+        self.written: list[Path] = []
+        self.complete = True
+
+    def open(self, path: Path, command: str) -> None:
+        """Say where pictures go; raise ValueError or OSError if none can be written there."""
+        self.path, self.command = validate_output(path), command
+
+    @property
+    def holds_alpha(self) -> bool:
+        """Whether the format can be transparent."""
+        return self.path.suffix.lower() in WITH_ALPHA
+
+    def beside(self, *parts: str) -> Path:
+        """Return ``out_0.1.png`` for ``out.png`` and the part 0.1."""
+        return self.path.with_name(f"{'_'.join((self.path.stem, *parts))}{self.path.suffix}")
+
+    def at_step(self, step: int, *parts: str) -> Path:
+        """Return the name of the picture after a step, ``out_0100.png`` or ``out_0.1_0100.png``."""
+        return self.beside(*parts, f"{step:04d}")
+
+    def reserve(
+        self,
+        runs: Iterable[Sequence[str]],
+        *,
+        steps: int,
+        save_every: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Look whether the pictures beside the one that was asked for can be written.
+
+        Parameters
+        ----------
+        runs : iterable of sequence of str
+            Of each run the parts of its picture's name; none where it is the one asked for.
+        steps : int
+            Of a run.
+        save_every : int, optional
+            Steps between two pictures on the way.
+        overwrite : bool
+            Whether they may replace older ones.
+
+        Raises
+        ------
+        ValueError, OSError
+            If they cannot be written, or some are there already.
+        """
+        existing: list[Path] = []
+        for parts in runs:
+            finals = [self.beside(*parts)] if parts else []
+            for path in [*finals, *([self.at_step(steps, *parts)] if save_every else [])]:
+                validate_output(path)
+            existing += [path for path in finals if path.exists()]
+            if save_every:
+                existing += self._existing_steps(parts, range(save_every, steps + 1, save_every))
+        if existing and not overwrite:
+            names = ", ".join(str(path) for path in existing[:NAMED])
+            rest = f" and {len(existing) - NAMED} more" if len(existing) > NAMED else ""
+            raise ValueError(
+                f"{names}{rest} would be overwritten: move what is there, choose another --output, "
+                "or add --overwrite"
+            )
+
+    def _existing_steps(self, parts: Sequence[str], steps: range) -> Iterator[Path]:
+        stem, suffix = self.beside(*parts).stem, self.path.suffix
+        name = re.compile(f"{re.escape(stem)}_([0-9]{{4,}}){re.escape(suffix)}")
+        for path in sorted(self.path.parent.iterdir()):
+            match = name.fullmatch(path.name)
+            if match and int(match[1]) in steps and path == self.at_step(int(match[1]), *parts):
+                yield path
+
+    def save(self, image: torch.Tensor, path: Path, *, opaque: bool = False) -> bool:
+        """Write a picture; if that fails, say so and return False: other pictures may follow.
+
+        Parameters
+        ----------
+        image : torch.Tensor
+            (1, 3, H, W), in the size of the picture or, in a pyramid, smaller.
+        path : Path
+        opaque : bool
+            Whether to write it whole, whatever the cut-out.
+        """
+        try:
+            if self.alpha is None or opaque:
+                save_image(image, path)
+            else:
+                alpha = _resize(self.alpha, image).to(image.device)
+                if self.holds_alpha:
+                    save_image(image, path, alpha=alpha)
+                else:
+                    save_image(image * alpha + (1 - alpha), path)
+        except (OSError, ValueError) as error:
+            self.complete = False
+            say(f"{self.command}: {error}", error=True)
+            return False
+        if path not in self.written:
+            self.written.append(path)
+        return True
+
+
+def _resize(alpha: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    size = image.shape[2:]
+    if alpha.shape[2:] == size:
+        return alpha
+    return F.interpolate(alpha, size, mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def names_of_ratios(ratios: Sequence[float]) -> list[str]:
+    """Return short names that differ where the ratios do."""
+    short = [f"{ratio:g}" for ratio in ratios]
+    return [
+        name if short.count(name) == 1 else repr(ratio)
+        for name, ratio in zip(short, ratios, strict=True)
+    ]
