@@ -24,9 +24,10 @@ MESSAGES = tornado_settings='{"websocket_max_message_size": 104857600}'
 lab: .venv/installed
 	$(BIN)/jupyter lab --notebook-dir=. $(firstword $(NOTEBOOKS)) --ServerApp.$(MESSAGES)
 
-# The sliders as a page. For a class: make app ARGS="--Voila.ip=0.0.0.0 --token".
+# The sliders as a page, at the address that it prints, with a token. For a class on the local
+# network: make app ARGS="--Voila.ip=0.0.0.0". NST_KERNEL_MEMORY=2G limits what each visitor takes.
 app: .venv/installed
-	$(BIN)/voila scripts/app.ipynb --Voila.$(MESSAGES) $(ARGS)
+	$(BIN)/python -m scripts.serve $(ARGS)
 
 # The notebooks' stored outputs: all of them, at full quality, from one real run.
 notebooks: .venv/installed

@@ -28,7 +28,7 @@ MESSAGES = 'tornado_settings={"websocket_max_message_size": 104857600}'  # as in
 LAB = ["jupyterlab", "--allow-root", "--ip=127.0.0.1", "--IdentityProvider.token="]
 LAB += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
 LAB += [f"--ServerApp.{MESSAGES}"]
-VOILA = ["voila", str(ROOT / "scripts" / "app.ipynb"), f"--Voila.{MESSAGES}"]
+VOILA = ["scripts.serve", "--Page.token="]  # without a token
 START_SECONDS = 90  # for a server, on a busy machine
 KERNEL = "jupyterapp.shell?.currentWidget?.sessionContext?.session?.kernel"
 EXECUTE = f"""async code => {{
@@ -59,7 +59,7 @@ def serve(
         port = free.getsockname()[1]
     command = [sys.executable, "-m", *arguments, f"--port={port}", "--no-browser"]
     output = subprocess.DEVNULL if quiet else None
-    env = {**os.environ, **(environment or {})}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
     server = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output)
     address = f"http://127.0.0.1:{port}"
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,25 @@ class _Requests:
     answer: Result | None = None  # to the request for a result
 
 
+def weakly(method: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[..., Any]:
+    """Return a function that calls a method for as long as its object is in use elsewhere.
+
+    Parameters
+    ----------
+    method : callable
+        Bound to the object.
+    *arguments, **options
+        Passed on, before those of the call.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call(*more: Any) -> Any:
+        method = reference()
+        return None if method is None else method(*arguments, *more, **options)
+
+    return call
+
+
 class BackgroundRun:
     """A run of ``optimize`` in the background, with pause, single step and stop.
 
@@ -42,7 +62,8 @@ class BackgroundRun:
     start : Result
         What to begin from.
     make_loss : callable
-        Returns the loss. Called in the thread, at the start and after ``reload_loss``.
+        Returns the loss. Called in the thread, at the start and after ``reload_loss``. If it is the
+        one of the run before, L-BFGS goes on where it was.
     update_weights : callable
         Given the loss, sets its weights to what they are to be now. Called before each step.
     show : callable
@@ -111,7 +132,11 @@ class BackgroundRun:
             atexit.register(self.stop)
             self._thread = thread = threading.Thread(target=self._work, name="nst run", daemon=True)
         if self.threaded:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # no memory for another thread
+                self.error = MemoryError(f"{error}")
+                self._end()
         else:
             self._work()
         return True
@@ -200,7 +225,6 @@ class BackgroundRun:
                 self.update_weights(loss)
                 after_step = partial(self._after_step, loss)
                 self.result = optimize(loss, self.result, steps=MAX_STEPS, callback=after_step)
-                self.result.continuation = None  # memory, of use to this loss only
                 if requests.stop or not requests.reload:
                     break
         except Exception as error:  # in a thread, where no caller would see it
@@ -208,10 +232,13 @@ class BackgroundRun:
         except KeyboardInterrupt:  # without a thread, before the first step
             pass
         finally:
-            atexit.unregister(self.stop)
-            with self._condition:
-                requests.answer, requests.result = self.result, False
-                self._set_state("idle")
+            self._end()
+
+    def _end(self) -> None:
+        atexit.unregister(self.stop)
+        with self._condition:
+            self._requests.answer, self._requests.result = self.result, False
+            self._set_state("idle")
 
     def _after_step(self, loss: Loss, progress: Progress) -> bool:
         """Show the step, do what was requested meanwhile, return whether to go on."""

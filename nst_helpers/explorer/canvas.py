@@ -5,24 +5,33 @@ Knows nothing of threads or networks.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ipywidgets
 import torch
-from ipywidgets import HTML, Box, HBox, VBox
+from ipywidgets import Box, HBox, VBox
 
 from nst_helpers.explorer.recording import CurvePoint
-from nst_helpers.explorer.widgets import WIDE, close_widget
+from nst_helpers.explorer.settings import shorten
+from nst_helpers.explorer.widgets import (
+    WIDE,
+    Markup,
+    SafeHTML,
+    close_widget,
+    markup,
+    seal_widget,
+)
 from nst_helpers.images import encode_image
 from nst_helpers.optimization import Result
 
 __all__: list[str] = []
 
 MAX_KEPT = 12  # pictures in the strip
+MAX_MESSAGE = 1000  # letters
 MAX_POINTS = 300  # of a curve, which is 560 pixels wide
+NOTHING = Markup("")
 BUTTONS = {  # icon and tooltip
     "Start": ("play", "Paint; go on after Pause, Stop or the last step"),
     "Pause": ("pause", "Hold the picture as it is; sliders may be turned meanwhile"),
@@ -57,7 +66,7 @@ class Canvas:
     def __init__(self) -> None:
         self.picture = ipywidgets.Image(format="jpeg")
         self.bar = ipywidgets.IntProgress(**WIDE)
-        self.status, self.message, self.plot = HTML(), HTML(), HTML()
+        self.status, self.message, self.plot = SafeHTML(), SafeHTML(), SafeHTML()
         self.buttons = {
             name: ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, **WIDE)
             for name, (icon, tooltip) in BUTTONS.items()
@@ -101,12 +110,13 @@ class Canvas:
         """
         self.picture.value = picture
         self.bar.max, self.bar.value = end, step
-        status = f"step <b>{step}</b> of {end}"
+        status = markup("step <b>{}</b> of {}", step, end)
         if steps_per_second and state == "running":
             seconds = max(0, end - step) / steps_per_second
-            status += f" · {steps_per_second:.0f} steps per second · {seconds:.0f} s left"
+            pace = f"{steps_per_second:.0f} steps per second · {seconds:.0f} s left"
+            status = markup("{} · {}", status, pace)
         elif state == "paused":
-            status += " · paused"
+            status = markup("{} · paused", status)
         self.status.value = status
         self.plot.value = curves_svg(curve, end)
 
@@ -125,18 +135,19 @@ class Canvas:
             ("Resume", "play") if state == "paused" else ("Pause", "pause")
         )
 
-    def say(self, text: str, link: str = "") -> None:
+    def say(self, text: str, link: Markup = NOTHING) -> None:
         """Show a message, or none.
 
         Parameters
         ----------
         text : str
             Plain text, which may come from a visitor.
-        link : str
-            HTML to put after it.
+        link : Markup
+            What to put after it.
         """
-        message = html.escape(text) + link
-        self.message.value = f'<div role="status">{message}</div>' if message else ""
+        text = shorten(text, MAX_MESSAGE)
+        says = markup('<div role="status">{}{}</div>', text, link)
+        self.message.value = says if text or link else NOTHING
 
 
 class KeptPicture(NamedTuple):
@@ -168,7 +179,7 @@ class Strip:
         self.kept: list[KeptPicture] = []
         self.view = HBox().add_class("nst-strip")
 
-    def add(self, result: Result, settings: dict[str, Any], caption: str) -> KeptPicture:
+    def add(self, result: Result, settings: dict[str, Any], caption: Markup) -> KeptPicture:
         """Add a picture.
 
         Parameters
@@ -177,8 +188,8 @@ class Strip:
             What to go back to.
         settings : dict
             The settings that made it.
-        caption : str
-            HTML to put below it.
+        caption : Markup
+            What to put below it.
 
         Returns
         -------
@@ -197,7 +208,8 @@ class Strip:
             description="Back to this", tooltip="Go back to this picture and its settings"
         )
         remove = ipywidgets.Button(description="x", tooltip="Remove this picture from the strip")
-        card = VBox([thumbnail, HTML(caption), HBox([back, remove])]).add_class("nst-card")
+        card = VBox([thumbnail, SafeHTML(caption), HBox([back, remove])]).add_class("nst-card")
+        seal_widget(card)
         kept = KeptPicture(result, settings, card)
         self.kept.append(kept)
         self._show()
@@ -229,6 +241,8 @@ def explain(error: Exception, size: int) -> str:
     size : int
         Shorter side of the picture, in pixels: where memory is short, a smaller one is proposed.
     """
+    if isinstance(error, RuntimeError) and "allocate" in str(error):
+        error = MemoryError(f"{size} pixels are too many")  # torch names the line of its source
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error):
         smaller = int(0.7 * size) // 16 * 16
         hint = "" if "would fit" in str(error) else f" Try size {smaller}, and Reset."
@@ -238,7 +252,22 @@ def explain(error: Exception, size: int) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def curves_svg(curve: Sequence[CurvePoint], end: int) -> str:
+def explain_end(result: Result) -> str:
+    """Return what to tell people of a run that has ended, if it is more than that.
+
+    Parameters
+    ----------
+    result : Result
+        Of the run.
+    """
+    if result.problem:
+        return f"{result.problem}. Turn something, and Start."
+    if result.stopped == "converged":
+        return "No step makes the loss any lower. Turn a slider, and Start."
+    return ""
+
+
+def curves_svg(curve: Sequence[CurvePoint], end: int) -> Markup:
     """Return content and style loss against the step, on a logarithmic axis, as SVG.
 
     Not by matplotlib, which is not made for threads, takes longer than a step, and does not know
@@ -285,7 +314,7 @@ def curves_svg(curve: Sequence[CurvePoint], end: int) -> str:
             parts.append(f'<polyline class="nst-{name}" points="{places}"/>')
     key = "".join(f'<tspan class="nst-{name}-text" dx="12">{name} loss</tspan>' for name in losses)
     parts.append(f'<text x="{width - 196}" y="18" class="nst-key">{key}</text>')
-    return (
+    return Markup(  # numbers, and the names of the two losses
         f'<svg class="nst-plot" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="content and style loss against the step">{"".join(parts)}</svg>'
     )

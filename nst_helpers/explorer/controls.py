@@ -6,40 +6,26 @@ Knows nothing of runs or networks; ``explorer`` decides when a setting takes eff
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ipywidgets
-import torch
-from ipywidgets import HTML, Box, HBox, VBox
+from ipywidgets import Box, HBox, VBox
 
 from nst_helpers.explorer.canvas import Canvas, Strip
-from nst_helpers.explorer.pictures import Pictures
+from nst_helpers.explorer.fields import make_choice, make_fields
+from nst_helpers.explorer.pictures import Own, Picture, Pictures
+from nst_helpers.explorer.settings import PICTURES, WHOLE, parse_ratio, parse_settings
 from nst_helpers.explorer.weight_controls import WeightControls
-from nst_helpers.explorer.widgets import WIDE, set_value
-from nst_helpers.images import sample_images
-from nst_helpers.losses import CONTENT_LAYERS
+from nst_helpers.explorer.widgets import Markup, SafeHTML, markup, seal_widget
 
 __all__: list[str] = []
 
 CSS = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
-TITLE = "<b>Neural style transfer</b> · Press Start, then turn something: the picture answers."
-TOOLTIPS = {
-    "content": "The photograph: what is where. A new one counts from the next Reset.",
-    "style": "The painting: colours, strokes and motifs. Change it while it paints.",
-}
-
-
-@dataclass
-class PictureChoice:
-    """The widgets to choose the content or the style: from a list, by upload, by path."""
-
-    select: ipywidgets.Dropdown
-    thumbnail: ipywidgets.Image
-    upload: ipywidgets.FileUpload
-    path: ipywidgets.Text | None  # none on a served page
+TITLE = markup(
+    "<b>Neural style transfer</b> · Press Start, then turn something: the picture answers."
+)
+NAMES = {"content": "your image", "style": "your style"}  # of images that have none
 
 
 class Controls:
@@ -78,58 +64,46 @@ class Controls:
     ) -> None:
         self.pictures, self.served, self.explain = pictures, served, explain
         self.canvas, self.weights, self.strip = Canvas(), WeightControls(), Strip()
-        self.choices = {
-            role: _make_choice(role, tooltip, served) for role, tooltip in TOOLTIPS.items()
-        }
-        self.fields = {
-            **{role: choice.select for role, choice in self.choices.items()},
-            **_make_fields(),
-        }
+        self.choices = {role: make_choice(role, served) for role in PICTURES}
+        selects = {role: choice.select for role, choice in self.choices.items()}
+        self.fields = {**selects, **make_fields()}
         self.view = self._arrange()
+        seal_widget(self.view)
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the controls say, as a dict that JSON can hold; set all of it, or some."""
         alpha, beta = self.weights.alpha_beta
-        return {
-            **{name: field.value for name, field in self.fields.items()},
-            "alpha": alpha,
-            "beta": beta,
-            "style_layer_weights": self.weights.layer_weights,
-        }
+        values = {name: field.value for name, field in self.fields.items()}
+        # Widgets have limits, but who uses a value looks at it: see ``seal_widget``.
+        checked = self._parse({name: values[name] for name in WHOLE})
+        weights = {"alpha": alpha, "beta": beta, "style_layer_weights": self.weights.layer_weights}
+        return {**values, **checked, **weights}
 
     @settings.setter
-    def settings(self, settings: dict[str, Any]) -> None:
-        known = {*self.fields, "alpha", "beta", "style_layer_weights", "step"}
-        if unknown := set(settings) - known:
-            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
-        for name, field in self.fields.items():
-            if name in settings and name in self.choices:
-                self.choose(name, settings[name])
-            elif name in settings:
-                set_value(name, field, settings[name])
-        self.weights.layer_weights = settings.get("style_layer_weights", {})
-        if "alpha" in settings or "beta" in settings:
-            alpha, beta = self.weights.alpha_beta
-            self.weights.alpha_beta = settings.get("alpha", alpha), settings.get("beta", beta)
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        parsed = self._parse(settings)
+        # All that can be wrong is wrong before this line; from here on, things change.
+        for name, value in parsed.items():
+            if name in self.choices:
+                self._select(name, value)
+            elif name in self.fields:
+                self.fields[name].value = value
+        self.weights.layer_weights = parsed.get("style_layer_weights", {})
+        if "alpha" in parsed:
+            self.weights.alpha_beta = parsed["alpha"], parsed["beta"]
 
-    def choose(self, role: str, picture: str | Path | torch.Tensor) -> None:
+    def choose(self, role: str, picture: Picture) -> None:
         """Select a picture, and put it among the options if it is a new one.
 
         Parameters
         ----------
         role : {"content", "style"}
             What it is to be.
-        picture : str, Path or torch.Tensor
-            As for ``Pictures.add``.
+        picture : str, path, torch.Tensor, array or Pillow picture
+            As for ``Pictures.prepare``.
         """
-        name = self.pictures.add(picture, "your image" if role == "content" else "your style")
-        choice = self.choices[role]
-        thumbnail = self.pictures.thumbnail(name)
-        if name not in choice.select.options:
-            choice.select.options = (*choice.select.options, name)
-        choice.select.value = name
-        choice.thumbnail.value = thumbnail
+        self._select(role, self.pictures.prepare(picture, role))
 
     def offer_networks(self, options: Mapping[str, str], name: str) -> None:
         """Fill the list of networks.
@@ -197,7 +171,8 @@ class Controls:
         if upload.value:
             file = upload.value[0]
             upload.value = ()  # the same file may come again
-            self.choose(role, self.pictures.add_upload(file["name"], bytes(file["content"])))
+            size = self.settings["size"]
+            self.choose(role, self.pictures.add_upload(file["name"], file["content"], size))
 
     def accept_path(self, role: str) -> None:
         """Choose the picture whose path was typed in, if any.
@@ -223,6 +198,34 @@ class Controls:
         choice = self.choices[role]
         choice.thumbnail.value = self.pictures.thumbnail(choice.select.value)
 
+    def _parse(self, settings: Any) -> dict[str, Any]:
+        """Return settings that can all be turned, pictures prepared, or raise ``ValueError``."""
+        choices = {
+            name: [option[-1] if isinstance(option, tuple) else option for option in field.options]
+            for name, field in self.fields.items()
+            if name not in (*self.choices, *WHOLE)
+        }
+        parsed = parse_settings(settings, choices, [*self.weights.layers])
+        if "alpha" in parsed or "beta" in parsed:
+            alpha, beta = self.weights.alpha_beta
+            pair = {"alpha": alpha, "beta": beta} | parsed
+            parse_ratio(pair["alpha"], pair["beta"])
+            parsed |= {"alpha": pair["alpha"], "beta": pair["beta"]}
+        for role in self.choices:
+            if role in parsed:
+                parsed[role] = self.pictures.prepare(parsed[role], role)
+        # In the order of the controls.
+        return {name: parsed[name] for name in [*self.fields, *parsed] if name in parsed}
+
+    def _select(self, role: str, picture: str | Own) -> None:
+        """Select what ``Pictures.prepare`` has returned."""
+        name = self.pictures.keep(picture, NAMES[role])
+        choice = self.choices[role]
+        if name not in choice.select.options:
+            choice.select.options = (*choice.select.options, name)
+        choice.select.value = name
+        self.show_thumbnail(role)
+
     def _arrange(self) -> VBox:
         weights, fields = self.weights, self.fields
         knobs = VBox(
@@ -230,9 +233,13 @@ class Controls:
                 weights.label,
                 weights.ratio.add_class("nst-ratio"),
                 weights.presets.add_class("nst-presets"),
-                HBox([HTML("<b>style layers</b>: weights"), weights.equal]).add_class("nst-row"),
+                HBox([SafeHTML(markup("<b>style layers</b>: weights")), weights.equal]).add_class(
+                    "nst-row"
+                ),
                 VBox(list(weights.layers.values())).add_class("nst-layers"),
-                HBox([HTML("<b>content</b> from"), fields["content_layer"]]).add_class("nst-row"),
+                HBox([SafeHTML(markup("<b>content</b> from")), fields["content_layer"]]).add_class(
+                    "nst-row"
+                ),
                 self.canvas.plot,
             ]
         ).add_class("nst-knobs")
@@ -258,75 +265,11 @@ class Controls:
         ).add_class("nst-numbers")
         view = VBox(
             [
-                HTML(f"<style>{CSS}</style>"),
-                *([HTML(TITLE).add_class("nst-title")] if self.served else []),
+                SafeHTML(Markup(f"<style>{CSS}</style>")),
+                *([SafeHTML(TITLE).add_class("nst-title")] if self.served else []),
                 HBox([self.canvas.view, knobs]).add_class("nst-main"),
                 HBox([*pictures, numbers]).add_class("nst-setup"),
                 self.strip.view,
             ]
         ).add_class("nst-explorer")
         return view.add_class("nst-served") if self.served else view
-
-
-def _make_choice(role: str, tooltip: str, served: bool) -> PictureChoice:
-    path = None
-    if not served:
-        path = ipywidgets.Text(
-            placeholder="or path",
-            tooltip="The path of a picture on this machine, and Enter",
-            continuous_update=False,
-            **WIDE,
-        )
-    upload = ipywidgets.FileUpload(
-        accept="image/*",
-        description="Upload ≤ 8 MB",
-        tooltip="A picture of your own, up to 8 MB: browsers lose larger ones silently",
-        **WIDE,
-    )
-    options = list(sample_images())
-    select = ipywidgets.Dropdown(options=options, description=role, tooltip=tooltip, **WIDE)
-    return PictureChoice(select, ipywidgets.Image(format="jpeg"), upload, path)
-
-
-def _make_fields() -> dict[str, ipywidgets.Widget]:
-    """Return a widget for each setting that is no picture and no weight."""
-    number = partial(ipywidgets.BoundedIntText, **WIDE)
-    return {
-        "content_layer": ipywidgets.Dropdown(
-            options=[f"relu{block}_2" for block in range(1, 6)],
-            value=CONTENT_LAYERS[0],
-            description="content layer",
-            tooltip="Low: every pixel of the photograph counts. High: only what is where.",
-            **WIDE,
-        ),
-        "start": ipywidgets.Dropdown(
-            options=["noise", "content", "style"],
-            description="start",
-            tooltip="What is on the canvas before the first step",
-            **WIDE,
-        ),
-        "size": number(
-            value=192,
-            min=32,
-            max=2048,
-            step=32,
-            description="size",
-            tooltip="Shorter side in pixels: the larger, the slower, and the smaller the strokes",
-        ),
-        "steps": number(
-            value=300,
-            min=1,
-            max=10_000,
-            step=50,
-            description="steps",
-            tooltip="After how many steps to rest; Start adds as many again",
-        ),
-        "seed": number(
-            value=0, min=0, max=2**31 - 1, description="seed", tooltip="Another seed, other noise"
-        ),
-        "network": ipywidgets.Dropdown(
-            description="network",
-            tooltip="Who judges the picture. VGG-19 is downloaded once (548 MB), and slower.",
-            **WIDE,
-        ),
-    }

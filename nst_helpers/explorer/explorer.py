@@ -7,24 +7,26 @@ ever *set* from the run's thread, which works in every front end that shows what
 
 from __future__ import annotations
 
-import tempfile
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ipywidgets
 import torch
 
 from nst_helpers.explorer import frontend
-from nst_helpers.explorer.background import BackgroundRun
-from nst_helpers.explorer.canvas import explain
+from nst_helpers.explorer.background import BackgroundRun, weakly
+from nst_helpers.explorer.canvas import explain, explain_end
 from nst_helpers.explorer.controls import Controls
 from nst_helpers.explorer.networks import Networks
-from nst_helpers.explorer.pictures import Pictures
+from nst_helpers.explorer.pictures import Picture, Pictures
 from nst_helpers.explorer.recording import Recording
-from nst_helpers.explorer.saving import download_link, free_path
-from nst_helpers.explorer.widgets import close_widget
-from nst_helpers.images import cover_image, encode_image, noise_like, save_image
+from nst_helpers.explorer.saving import save_file
+from nst_helpers.explorer.widgets import close_widget, markup
+from nst_helpers.images import encode_image, save_image
 from nst_helpers.losses import StyleTransferLoss
 from nst_helpers.network.features import Features
 from nst_helpers.optimization import Progress, Result
@@ -43,8 +45,8 @@ class StyleTransferExplorer:
 
     Parameters
     ----------
-    content, style : str, path or torch.Tensor
-        A sample's name, a picture file, or an image (1, 3, H, W) in [0, 1].
+    content, style : str, path, torch.Tensor, array or Pillow picture
+        A sample's name, a file, an image (1, 3, H, W) in [0, 1], or what ``to_image`` takes.
     net : str, path or Features
         See ``load_network``.
     size : int
@@ -54,13 +56,11 @@ class StyleTransferExplorer:
     output : path
         The folder for what is saved.
     served : bool
-        For a page that others open: no path of this machine can be typed in, what is saved is only
-        offered as a download, and no network is downloaded.
+        For a page that others open (``make app``): no path of this machine can be typed in, what is
+        saved is only offered as a download, and no network is downloaded.
 
     Attributes
     ----------
-    view : ipywidgets.Widget
-        What is shown.
     run : BackgroundRun
         The run behind it.
     controls : Controls
@@ -81,8 +81,8 @@ class StyleTransferExplorer:
 
     def __init__(
         self,
-        content: str | Path | torch.Tensor = "chelsea",
-        style: str | Path | torch.Tensor = "night_sky",
+        content: Picture = "chelsea",
+        style: Picture = "night_sky",
         *,
         net: str | Path | Features = "auto",
         size: int = 192,
@@ -90,42 +90,49 @@ class StyleTransferExplorer:
         output: str | Path = "output",
         served: bool = False,
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory() if served else None  # goes with the explorer
-        self.output = Path(self._folder.name if self._folder else output)
-        self.controls = Controls(
-            Pictures(), served, explain=lambda error: explain(error, self._applied["size"])
-        )
-        self.view, self.recording, self._redraw_at = self.controls.view, Recording(), 0.0
-        self.settings = {"size": size, "steps": steps, "content": content, "style": style}
+        # Widgets and the run hold this object weakly: dropped unshown, it takes them along.
+        self.output, self.recording, self._redraw_at = Path(output), Recording(), 0.0
+        self._loss: tuple[tuple[str, str], StyleTransferLoss] | None = None
+        self._applied: dict[str, Any] = {}
+        self.controls = Controls(Pictures(), served, explain=weakly(self._explain))
+        self.controls.settings = {"size": size, "steps": steps, "content": content, "style": style}
         self._networks = Networks(net, served)
         self.controls.offer_networks(self._networks.options, self._networks.first)
         self.run = BackgroundRun(
             self._new_start(),
-            self._make_loss,
-            self._update_weights,
-            self._show,
-            self._on_state_change,
+            weakly(self._make_loss),
+            weakly(self._update_weights),
+            weakly(self._show),
+            weakly(self._on_state_change),
             threaded=frontend.shows_threads(),
         )
+        frontend.end_when_dropped(self, self.run, self.controls.view)
         self.controls.connect(
             {
-                "Start": self.start,
-                "Pause": self.pause,
-                "Step": self.step,
-                "Stop": partial(self.stop, wait=False),
-                "Reset": self.reset,
-                "Keep": self.keep,
-                "Save PNG": self.save_png,
-                "Save film": self.save_film,
+                "Start": weakly(self.start),
+                "Pause": weakly(self.pause),
+                "Step": weakly(self.step),
+                "Stop": weakly(self.stop, wait=False),
+                "Reset": weakly(self.reset),
+                "Keep": weakly(self.keep),
+                "Save PNG": weakly(self.save_png),
+                "Save film": weakly(self.save_film),
             },
-            self._on_setting,
+            weakly(self._on_setting),
         )
         self.controls.canvas.fit_buttons(self.run.state)
         self._begin_from(self.run.result)
+        self.controls.canvas.say(self._networks.note)
         if not self.run.threaded:
             frontend.prepare_colab()
             self.controls.canvas.say(frontend.COLAB_NOTE)
         frontend.close_predecessors(self)
+
+    @property
+    def view(self) -> ipywidgets.Widget:
+        """What is shown. From now on the explorer lives as long as its widgets."""
+        self.controls.view.explorer = self
+        return self.controls.view
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = self.view._repr_mimebundle_(**kwargs)
@@ -163,23 +170,11 @@ class StyleTransferExplorer:
         self.run.start(single_step=True)
 
     def stop(self, wait: bool = True) -> None:
-        """End the run, and keep its picture.
-
-        Parameters
-        ----------
-        wait : bool
-            Until the step that is being taken is over.
-        """
+        """End the run, and keep its picture; wait until the step that is being taken is over."""
         self.run.stop(wait)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Return whether the run is over, having waited for it.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds to wait at most.
-        """
+        """Return whether the run is over, having waited so many seconds at most for it."""
         return self.run.join(timeout)
 
     def reset(self) -> None:
@@ -191,10 +186,13 @@ class StyleTransferExplorer:
         """Put the picture into the strip, with its settings."""
         result, settings = self._result(), self._applied_settings()
         ratio = self.controls.weights.ratio_text
-        caption = f"{settings['style']}, step {result.steps_done}<br>alpha/beta {ratio}"
+        caption = markup(
+            "{}, step {}<br>alpha/beta {}", settings["style"], result.steps_done, ratio
+        )
+        result = replace(result, continuation=None)  # which is large, and of one loss
         kept = self.controls.strip.add(result, settings, caption)
         back, remove = kept.buttons
-        back.on_click(self.controls.report_errors(partial(self.go_back, kept)))
+        back.on_click(self.controls.report_errors(weakly(self.go_back, kept)))
         remove.on_click(self.controls.report_errors(partial(self.controls.strip.remove, kept)))
 
     def go_back(self, kept: tuple[Result, dict[str, Any], Any]) -> None:
@@ -213,19 +211,21 @@ class StyleTransferExplorer:
         self.controls.canvas.say("")
 
     def save_png(self) -> Path:
-        """Write the picture as PNG, its settings in the file; ``load_settings`` reads them."""
+        """Write the picture as PNG, its settings in the file; a cut-out content cuts it out."""
         result = self._result()
         settings = {**self._applied_settings(), "step": result.steps_done}
-        return self._announce(save_image(result.image, self._free_path("png"), settings))
+        alpha = self.controls.pictures.load_alpha(settings["content"], settings["size"])
+        return self._save("png", lambda path: save_image(result.image, path, settings, alpha=alpha))
 
     def save_film(self) -> Path:
         """Write the run as it was shown, as an animation (WebP)."""
-        return self._announce(self.recording.save_film(self._free_path("webp")))
+        return self._save("webp", self.recording.save_film)
 
     def close(self) -> None:
         """Stop the run, and take everything off the screen."""
+        self.controls.view.explorer = None
         self.run.stop(wait=False)
-        close_widget(self.view)
+        close_widget(self.controls.view)
 
     @property
     def image(self) -> torch.Tensor:
@@ -238,17 +238,25 @@ class StyleTransferExplorer:
         return self.controls.settings
 
     @settings.setter
-    def settings(self, settings: dict[str, Any]) -> None:
-        self.controls.settings = settings
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        try:
+            self.controls.settings = settings
+        except (ValueError, FileNotFoundError) as error:
+            self.controls.canvas.say(f"{error}. Nothing was changed.")
+            raise
 
     # --- the run's side: called between two steps, in its thread ---------------------------------
 
     def _make_loss(self) -> StyleTransferLoss:
         fields = self.controls.fields
-        style = self.controls.pictures.load(fields["style"].value, self._applied["size"])
-        net = self._networks.load(self._applied["network"], self.controls.canvas.say)
-        layers = [fields["content_layer"].value]
-        return StyleTransferLoss(net, self._content, style, content_layers=layers)
+        chosen = style, layer = fields["style"].value, fields["content_layer"].value
+        if self._loss is None or self._loss[0] != chosen:
+            self._loss = None
+            image = self.controls.pictures.load(style, self._applied["size"])
+            net = self._networks.load(self._applied["network"], self.controls.canvas.say)
+            loss = StyleTransferLoss(net, self._content, image, content_layers=[layer])
+            self._loss = chosen, loss
+        return self._loss[1]
 
     def _update_weights(self, loss: StyleTransferLoss) -> None:
         """Set the weights of the loss to those of the sliders: this is all that a slider does."""
@@ -280,13 +288,12 @@ class StyleTransferExplorer:
         if self.run.state == "running":
             self.recording.restart_pace()
         elif self.run.state == "idle":
-            result, say = self.run.result, self.controls.canvas.say
-            if self.run.error is not None:
-                say(self.controls.explain(self.run.error))
-            elif result.problem:
-                say(f"{result.problem}. Turn something, and Start.")
-            elif result.stopped == "converged":
-                say("No step makes the loss any lower. Turn a slider, and Start.")
+            error, result = self.run.error, self.run.result
+            if error is not None or result.problem:
+                self._loss = None  # which may be the cause
+            text = explain_end(result) if error is None else self._explain(error)
+            if text:
+                self.controls.canvas.say(text)
             self._draw(result.image, result.steps_done)
 
     # --- what controls ask for -------------------------------------------------------------------
@@ -306,15 +313,9 @@ class StyleTransferExplorer:
 
     def _new_start(self) -> Result:
         """Apply the settings that wait for a reset; return what they say to begin from."""
-        settings, load = self.settings, self.controls.pictures.load
-        content = start = load(settings["content"], settings["size"])
-        if settings["start"] == "noise":
-            start = noise_like(content, settings["seed"])
-        elif settings["start"] == "style":
-            style = load(settings["style"], settings["size"])
-            start = cover_image(style, content.shape[2], content.shape[3])
-        self._content = content
-        self._applied = {name: settings[name] for name in RESET_SETTINGS}
+        settings = self.settings
+        self._content, start = self.controls.pictures.content_and_start(settings)
+        self._loss, self._applied = None, {name: settings[name] for name in RESET_SETTINGS}
         return Result(start)
 
     def _begin_from(self, result: Result) -> None:
@@ -334,15 +335,16 @@ class StyleTransferExplorer:
         return {**self.settings, **self._applied}
 
     def _next_end(self) -> int:
-        steps = self.controls.fields["steps"].value
-        return int(steps * (self.recording.steps_done // steps + 1))
+        steps: int = self.settings["steps"]
+        return steps * (self.recording.steps_done // steps + 1)
 
-    def _free_path(self, ending: str) -> Path:
-        settings = self._applied_settings()
-        return free_path(self.output, (settings["content"], settings["style"]), ending)
+    def _explain(self, error: Exception) -> str:
+        return explain(error, self._applied["size"])
 
-    def _announce(self, path: Path) -> Path:
-        """Say what was saved, and offer it as a download."""
-        text = "" if self.controls.served else f"saved {path} · "
-        self.controls.canvas.say(text, download_link(path))
+    def _save(self, ending: str, write: Callable[[Path], Path]) -> Path:
+        """Write a file, say so, and offer it as a download; on a page, it is nothing but that."""
+        settings, served = self._applied_settings(), self.controls.served
+        sources = (settings["content"], settings["style"])
+        path, link = save_file(write, None if served else self.output, sources, ending)
+        self.controls.canvas.say("" if served else f"saved {path} · ", link)
         return path

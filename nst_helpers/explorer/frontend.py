@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
 import weakref
 from typing import Protocol
 
+import ipywidgets
 from IPython import get_ipython
+
+from nst_helpers.explorer.background import BackgroundRun
+from nst_helpers.explorer.widgets import close_widget
 
 __all__: list[str] = []
 
@@ -60,3 +65,27 @@ def close_predecessors(widget: Closable) -> None:
             shown.close()
             del _shown[key]
     _shown[cell, count, id(widget)] = widget
+
+
+def end_when_dropped(owner: object, run: BackgroundRun, view: ipywidgets.Widget) -> None:
+    """Stop a run and close its widgets when nothing refers to their owner any more.
+
+    Parameters
+    ----------
+    owner : object
+        Held by neither of the two.
+    run : BackgroundRun
+    view : ipywidgets.Widget
+        With all that belongs to it.
+    """
+    # An error that ended a run holds the frames that it came through, and they the owner.
+    reference = weakref.ref(run)
+
+    def end() -> None:
+        if run := reference():
+            run.stop(wait=False)
+        close_widget(view)
+
+    # In a thread, for whoever drops it may hold any lock.
+    finalizer = weakref.finalize(owner, lambda: threading.Thread(target=end, daemon=True).start())
+    finalizer.atexit = False

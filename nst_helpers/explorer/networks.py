@@ -15,6 +15,7 @@ from nst_helpers.network.load import load_network
 
 __all__: list[str] = []
 
+WHICH = ("network: bundled (", "network: VGG-19, found")  # the control shows that
 OFFERED = {"bundled": "bundled", "VGG-19": "vgg19", "random weights": "random"}
 
 
@@ -34,6 +35,8 @@ class Networks:
         What to call a network on the screen, and its name.
     first : str
         The name of ``net``.
+    note : str
+        What people should know about it: that VGG-19's file is broken, or what was converted.
     loaded : dict of str to Features
         By name.
 
@@ -44,12 +47,13 @@ class Networks:
     """
 
     def __init__(self, net: str | Path | Features, served: bool = False) -> None:
-        self.options = dict(OFFERED)
+        self.options, self.note = dict(OFFERED), ""
         if isinstance(net, Features):
             loaded, self.first = net, f"yours: {net.name}"
         else:
-            with contextlib.redirect_stdout(io.StringIO()):  # the control shows which one it is
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
                 loaded = load_network(net)
+            self.note = _note(printed.getvalue(), served)
             # A file goes by its name: settings travel, and its path is of this machine.
             offered = loaded.source in OFFERED.values()
             self.first = loaded.source if offered else loaded.name
@@ -74,3 +78,10 @@ class Networks:
             self.loaded[name] = load_network(name)
             say("")
         return self.loaded[name]
+
+
+def _note(printed: str, served: bool) -> str:
+    """Return what ``load_network`` has printed, but for the line that says which one it is."""
+    lines = [line for line in printed.splitlines() if not line.startswith(WHICH)]
+    # Visitors of a page cannot delete files, and need not know where they are.
+    return " ".join(line.split(": delete ")[0] if served else line for line in lines)

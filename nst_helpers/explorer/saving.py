@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
+from nst_helpers.explorer.widgets import Markup, markup
+
 __all__: list[str] = []
+
+MAX_STEM = 80  # bytes of each picture's name: file systems take 255 in all
 
 
 def free_path(folder: Path, sources: Iterable[str], ending: str) -> Path:
@@ -27,14 +33,34 @@ def free_path(folder: Path, sources: Iterable[str], ending: str) -> Path:
     Path
         Such as ``chelsea-night_sky-1.png``.
     """
-    stem = "-".join(re.sub(r"[^\w-]+", "_", Path(name).stem).strip("_") for name in sources)
+    stem = "-".join(map(_stem, sources))
     number = 1
     while (path := folder / f"{stem}-{number}.{ending}").exists():
         number += 1
     return path
 
 
-def download_link(path: Path) -> str:
+def save_file(
+    write: Callable[[Path], object], folder: Path | None, sources: Iterable[str], ending: str
+) -> tuple[Path, Markup]:
+    """Write a file under a free name; return its path, and HTML that downloads it.
+
+    Parameters
+    ----------
+    write : callable
+        Given the path.
+    folder : Path or None
+        Where to save. None: it is only for the download, and nothing stays on this machine.
+    sources, ending
+        As for ``free_path``.
+    """
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+        path = free_path(Path(place), sources, ending)
+        write(path)
+        return path, download_link(path)
+
+
+def download_link(path: Path) -> Markup:
     """Return HTML that holds a picture and downloads it.
 
     Parameters
@@ -44,4 +70,10 @@ def download_link(path: Path) -> str:
     """
     data = base64.b64encode(path.read_bytes()).decode()
     kind = path.suffix.removeprefix(".")
-    return f'<a download="{path.name}" href="data:image/{kind};base64,{data}">download</a>'
+    link = '<a download="{}" href="data:image/{};base64,{}">download</a>'
+    return markup(link, path.name, kind, Markup(data))
+
+
+def _stem(name: str) -> str:
+    stem = re.sub(r"[^\w-]+", "_", Path(name).stem).strip("_")
+    return stem.encode()[:MAX_STEM].decode(errors="ignore")

@@ -6,9 +6,10 @@ import math
 import re
 
 import ipywidgets
-from ipywidgets import HTML
 
-from nst_helpers.explorer.widgets import WIDE, set_value
+from nst_helpers import _validate
+from nst_helpers.explorer.settings import parse_ratio
+from nst_helpers.explorer.widgets import WIDE, SafeHTML, markup
 from nst_helpers.losses import RATIOS, STYLE_LAYERS
 
 __all__: list[str] = []
@@ -36,7 +37,7 @@ class WeightControls:
     """
 
     def __init__(self) -> None:
-        self.label = HTML("<b>alpha / beta</b> = 0.01")
+        self.label = SafeHTML()
         self.ratio = ipywidgets.FloatLogSlider(
             value=1e-2,
             min=-5,
@@ -74,23 +75,23 @@ class WeightControls:
         self.ratio.observe(lambda _: self._ratio_moved(), "value")
         self.presets.observe(lambda _: self._preset_pressed(), "value")
         self.equal.on_click(lambda _: self.set_equal())
+        self._show_ratio()
 
     @property
     def alpha_beta(self) -> tuple[float, float]:
         """The pair alpha, beta, of which one is 1; set them to numbers >= 0, not both 0."""
         limits = {0.0: (0.0, 1.0), math.inf: (1.0, 0.0)}
-        return limits.get(self.presets.value, (self.ratio.value, 1.0))
+        if self.presets.value in limits:
+            return limits[self.presets.value]
+        return parse_ratio(_validate.positive_number("alpha / beta", self.ratio.value), 1.0), 1.0
 
     @alpha_beta.setter
     def alpha_beta(self, weights: tuple[float, float]) -> None:
-        alpha, beta = weights
-        if not (alpha >= 0 and beta >= 0 and alpha + beta > 0):
-            raise ValueError(f"alpha and beta must be >= 0, not both 0; got {alpha!r} and {beta!r}")
-        ratio = alpha / beta if beta else math.inf
+        ratio = parse_ratio(*weights)
         if ratio in (0, math.inf):
             self.presets.value = ratio
         else:
-            set_value("alpha / beta", self.ratio, ratio)
+            self.ratio.value = ratio
             self._press_nearest()  # the slider may have stood there already
 
     @property
@@ -104,14 +105,13 @@ class WeightControls:
     @property
     def layer_weights(self) -> dict[str, float]:
         """The weight of each style layer; set some of them to numbers from 0 to 1."""
-        return {layer: slider.value for layer, slider in self.layers.items()}
+        sliders = self.layers.items()
+        return {layer: _validate.number_between(layer, s.value, 0, 1) for layer, s in sliders}
 
     @layer_weights.setter
     def layer_weights(self, weights: dict[str, float]) -> None:
         for layer, weight in weights.items():
-            if layer not in self.layers:
-                raise ValueError(f"style layers are {', '.join(self.layers)}; got {layer!r}")
-            set_value(layer, self.layers[layer], weight)
+            self.layers[layer].value = _validate.number_between(layer, weight, 0, 1)
 
     def set_equal(self) -> None:
         """Give all style layers the same weight."""
@@ -132,4 +132,4 @@ class WeightControls:
         self.presets.value = near[0] if near else None
 
     def _show_ratio(self) -> None:
-        self.label.value = f"<b>alpha / beta</b> = {self.ratio_text}"
+        self.label.value = markup("<b>alpha / beta</b> = {}", self.ratio_text)
