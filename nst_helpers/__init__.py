@@ -21,9 +21,10 @@ The core is read in this order: ``images``, ``network.features``, ``losses``, ``
 # ruff: noqa: I001, RUF022
 
 # Picture file to image, and back.
+from nst_helpers.files.settings import load_settings
 from nst_helpers.images import (
+    load_alpha,
     load_image,
-    load_settings,
     noise_like,
     resize_image,
     sample_images,
@@ -64,6 +65,7 @@ from nst_helpers.plots import LiveView, plot_history, plot_layers, show_images, 
 
 __all__ = [
     # Picture file to image, and back.
+    "load_alpha",
     "load_image",
     "load_settings",
     "noise_like",

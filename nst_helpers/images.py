@@ -1,29 +1,32 @@
-"""Picture files to tensors and back, the sample pictures, and white noise.
+"""Pictures to tensors and back, resizing, and white noise.
 
-An *image* in this package is a float32 tensor (B, 3, H, W), RGB, in [0, 1]; a *picture* is a
-file, or a Pillow object, which only this module knows.
+An *image* in this package is a float32 tensor (B, 3, H, W), sRGB, in [0, 1]; a *picture* is a
+file, or a Pillow object. What files are, and how they come to be read and written, is in ``files``.
 """
 
 from __future__ import annotations
 
 import io
-import json
-import os
-import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image
 
 from nst_helpers import _validate
+from nst_helpers.files import reading, sources, writing
+from nst_helpers.files.settings import load_settings as load_settings
+from nst_helpers.files.sources import PictureFile, StrPath
+from nst_helpers.files.tensors import from_array
+from nst_helpers.files.tensors import to_image as to_image
 
 __all__ = [
+    "load_alpha",
     "load_image",
-    "load_settings",
     "noise_like",
     "resize_image",
     "sample_images",
@@ -32,14 +35,8 @@ __all__ = [
     "to_pil",
 ]
 
-StrPath: TypeAlias = str | os.PathLike[str]
-PictureFile: TypeAlias = StrPath | bytes | memoryview  # a path, or what is in a file
-
-MAX_PIXELS = 170_000_000  # decoding more takes gigabytes: either a mistake or a decompression bomb
-SETTINGS = "nst_helpers"  # the name of the text in a PNG file that says how it was made
-SAMPLES = Path(__file__).resolve().with_name("samples")  # where a wheel has them
-if not SAMPLES.is_dir():
-    SAMPLES = SAMPLES.parents[1] / "images"  # where a clone has them
+MAX_PIXELS = reading.MAX_PIXELS
+ONE_IMAGE = "one RGB image, (1, 3, H, W) or (3, H, W)"
 
 
 def sample_images() -> dict[str, Path]:
@@ -48,26 +45,29 @@ def sample_images() -> dict[str, Path]:
     ``load_image`` takes their names too: ``load_image("chelsea")``. Sources and licences are in
     ``CREDITS.md`` beside them. Raises FileNotFoundError if they are not installed.
     """
-    if not _samples():
-        raise FileNotFoundError(f"the sample pictures are not installed: no .jpg in {SAMPLES}")
-    return _samples()
+    if not (samples := sources.sample_files()):
+        raise FileNotFoundError(
+            f"the sample pictures are not installed: no .jpg in {sources.SAMPLES}"
+        )
+    return samples
 
 
 def load_image(source: PictureFile, size: int | None = None) -> torch.Tensor:
-    """Read a picture of any mode as an image tensor.
+    """Read a picture of any mode as an image.
 
     Parameters
     ----------
     source : path, sample name, bytes or memoryview
-        Anything Pillow opens; its content, as of an upload; or a sample's name: ``"chelsea"``.
+        A picture file; its content; or a sample's name: ``"chelsea"``.
     size : int, optional
         Length in pixels to give the *shorter* side, keeping the shape. The file's own by default.
 
     Returns
     -------
     torch.Tensor
-        (1, 3, H, W) float32 RGB in [0, 1]. Upright by the camera's EXIF tag; transparent pixels
-        on white; 16-bit greys scaled to their full range; of an animation, the first frame.
+        (1, 3, H, W) float32 RGB in [0, 1]. Upright by the camera's EXIF tag, colours in sRGB by the
+        embedded profile; transparent pixels on white (``load_alpha``); greys of many bits scaled by
+        the file's tags, or to their full range; of an animation, the first frame.
 
     Raises
     ------
@@ -77,71 +77,40 @@ def load_image(source: PictureFile, size: int | None = None) -> torch.Tensor:
         If the file is not a readable picture, is enormous (over 170 million pixels), or ``size``
         is not a positive whole number.
     """
-    if size is not None:
-        size = _validate.positive_int("size", size, "a whole number of pixels")
-    path, opened = _open(source)
-    try:
-        with warnings.catch_warnings():
-            # Pillow's own bomb warning speaks of attacks; ours is below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(opened) as file:
-                width, height = file.size
-                _refuse_enormous(width, height, path)
-                if size is not None:
-                    scale = size / min(width, height)
-                    width, height = (max(size, round(side * scale)) for side in file.size)
-                    _refuse_enormous(width, height, path)  # one pixel wide and made 512 wide
-                    file.draft(None, (size, size))  # JPEGs decode straight to a smaller size
-                file.load()
-                picture, orientation = _to_rgb(file), _orientation(file)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large to decode safely: {error}") from error
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not a picture that Pillow can read") from error
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read (broken, cut off or locked): {error}") from error
-    if size is not None:
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    if orientation is not None:
-        picture = picture.transpose(orientation)
-    return to_image(picture)
+    picture, remarks = reading.read_picture(source, _pixels(size))
+    for remark in remarks:
+        _validate.warn(remark)
+    return from_array(np.asarray(picture))
 
 
-def resize_image(image: torch.Tensor, scale: float) -> torch.Tensor:
-    """Return the image, smaller or larger by a factor; with a factor of 1, the same image.
+def load_alpha(source: PictureFile, size: int | None = None) -> torch.Tensor:
+    """Read how opaque a picture is: the alpha channel of a cut-out, for ``save_image``.
 
     Parameters
     ----------
-    image : torch.Tensor
-        (B, 3, H, W).
-    scale : float
-        Of both sides, which are rounded and stay at least 1.
+    source, size
+        As for ``load_image``.
 
     Returns
     -------
     torch.Tensor
-        Bicubic, with what would alias taken out first. Values may pass [0, 1] a little.
+        (1, 1, H, W) float32, from 0 (transparent) to 1, in the shape that ``load_image`` gives; all
+        ones if the file has no transparency.
     """
-    scale = _validate.positive_number("scale", scale)
-    size = [max(1, round(side * scale)) for side in image.shape[2:]]
-    if size == list(image.shape[2:]):
-        return image
-    return F.interpolate(image, size, mode="bicubic", antialias=True)
+    picture, _ = reading.read_picture(source, _pixels(size))
+    if picture.mode != "RGBA":
+        return torch.ones(1, 1, picture.height, picture.width, dtype=torch.float32, device="cpu")
+    return from_array(np.asarray(picture.getchannel("A")))[:, :1].clone()
 
 
-def cover_image(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return the middle of an image, resized to cover that: (B, 3, height, width) in [0, 1]."""
-    image = resize_image(image, max(height / image.shape[2], width / image.shape[3]))
-    top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
-    return image[:, :, top : top + height, left : left + width].clamp(0, 1)
+def load_upload(name: str, content: bytes | memoryview, size: int) -> torch.Tensor:
+    """Read what a stranger has uploaded as an image, as ``load_image`` does, at bounded cost.
 
-
-def to_image(picture: Image.Image | np.typing.NDArray[Any]) -> torch.Tensor:
-    """Turn an RGB picture, or an array (H, W, 3) uint8, into an image (1, 3, H, W)."""
-    array = np.array(picture, dtype=np.float32) / 255
-    if array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(f"expected an RGB picture, (H, W, 3); got shape {array.shape}")
-    return torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).contiguous()
+    One of six formats, of 16 million pixels at most (a JPEG 32: it is made smaller while decoding).
+    ``name`` is for messages; the shorter side gets ``size`` pixels, or its own if it is shorter.
+    """
+    picture, _ = reading.read_picture(content, _pixels(size), name=name, upload=True)
+    return from_array(np.asarray(picture))
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:
@@ -150,36 +119,33 @@ def to_pil(image: torch.Tensor) -> Image.Image:
     Parameters
     ----------
     image : torch.Tensor
-        (1, 3, H, W) or (3, H, W); values outside [0, 1] are clipped.
+        (1, 3, H, W) or (3, H, W), floats in [0, 1]; values a little outside are clipped.
 
     Raises
     ------
     ValueError
-        If it is not one RGB image, or not finite.
+        If it is not one RGB image, not finite, or in another range, such as 0..255.
     """
-    shape = tuple(image.shape)
-    if shape[:-2] not in ((3,), (1, 3)):
-        raise ValueError(f"expected one RGB image, (1, 3, H, W) or (3, H, W); got {shape}")
-    if not torch.isfinite(image).all():
-        raise ValueError("the image has values that are not finite (NaN or infinity)")
-    values = image.detach().clamp(0, 1).mul(255).round().to(torch.uint8).reshape(shape[-3:])
+    batch = image[None] if torch.is_tensor(image) and image.dim() == 3 else image
+    values = _validate.image("image", batch, ONE_IMAGE).detach()
+    if values.shape[0] != 1:
+        raise _validate.wrong("image", ONE_IMAGE, image)
+    values = values[0].clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
 
 
-def validate_output(path: StrPath) -> Path:
-    """Return ``path``, its folder made, if a picture can be written there; if not, raise."""
-    path = Path(path)
-    if _format(path) not in Image.SAVE:
-        raise ValueError(f"cannot write {path.name!r}: end it in .png, .jpg or .webp")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; give the name of a picture")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _part(path).touch()  # and no file that may be there already
-    _part(path).unlink()
-    return path
+def validate_output(path: StrPath, size: tuple[int, int] | None = None) -> Path:
+    """Return ``path``, its folder made, if a picture (of width and height) can be written there."""
+    return writing.output_path(path, size)
 
 
-def save_image(image: torch.Tensor, path: StrPath, settings: dict[str, Any] | None = None) -> Path:
+def save_image(
+    image: torch.Tensor,
+    path: StrPath,
+    settings: dict[str, Any] | None = None,
+    *,
+    alpha: torch.Tensor | None = None,
+) -> Path:
     """Write one image to ``path``, in the format its ending names.
 
     All or nothing: a failed or interrupted write leaves an older file. Makes the folder if needed.
@@ -187,56 +153,33 @@ def save_image(image: torch.Tensor, path: StrPath, settings: dict[str, Any] | No
     Parameters
     ----------
     image : torch.Tensor
-        (1, 3, H, W) or (3, H, W); values outside [0, 1] are clipped.
+        (1, 3, H, W) or (3, H, W); values a little outside [0, 1] are clipped.
     path : path
         Ends in .png, .jpg, .webp or another format that Pillow writes.
     settings : dict, optional
         How the image was made, anything JSON can hold: kept in a .png, for ``load_settings``.
+    alpha : torch.Tensor, optional
+        (1, 1, H, W), from 0 (transparent) to 1: kept in .png, .webp and .tif, else laid on white.
 
     Returns
     -------
     Path
-        ``path``.
+        ``path``, ``~`` expanded.
 
     Raises
     ------
     ValueError
-        If it is not one finite RGB image, or the ending names no format, or none for settings.
+        If it is not one finite RGB image, or the ending names no format, or none for it.
     OSError
-        If the folder cannot be written.
+        If it cannot be written there: then it is somewhere else, and the message says where.
     """
-    picture, path = to_pil(image), validate_output(path)
-    options: dict[str, Any] = {"quality": 95} if _format(path) in ("JPEG", "WEBP") else {}
-    if settings is not None:
-        if _format(path) != "PNG":
-            raise ValueError(f"only a PNG file keeps settings; got {path.name!r}")
-        options["pnginfo"] = PngImagePlugin.PngInfo()
-        options["pnginfo"].add_itxt(SETTINGS, json.dumps(settings))
-    return _save(picture, path, **options)
-
-
-def load_settings(source: PictureFile) -> dict[str, Any]:
-    """Return the settings that ``save_image`` wrote into a picture file.
-
-    Parameters
-    ----------
-    source : path, bytes or memoryview
-        A PNG file, or what is in it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it holds no settings.
-    """
-    path, opened = _open(source)
-    try:
-        with Image.open(opened) as file:
-            file.load()
-            return dict(json.loads(file.info[SETTINGS]))
-    except (OSError, SyntaxError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no settings of this package") from error
+    picture = to_pil(image)
+    if alpha is not None:
+        shape = (1, 1, picture.height, picture.width)
+        if _validate.tensor("alpha", alpha, f"{shape}, as the image").shape != shape:
+            raise _validate.wrong("alpha", f"{shape}, as the image", alpha)
+        picture.putalpha(to_pil(alpha.expand(-1, 3, -1, -1)).getchannel(0))
+    return writing.write_picture(picture, writing.named_path(path, picture.size), settings)
 
 
 def save_animation(
@@ -263,26 +206,23 @@ def save_animation(
     Returns
     -------
     Path
-        ``path``.
+        ``path``, ``~`` expanded.
 
     Raises
     ------
     ValueError
         If images differ in size, or ``quality`` or the ending is not one for an animation.
     OSError
-        If the folder cannot be written.
+        If it cannot be written there: then it is somewhere else, and the message says where.
     """
     frames = [to_pil(image) for image in images]
     if len({frame.size for frame in frames}) != 1:
         raise ValueError(f"an animation needs images of one size; got {len(frames)} images")
-    _validate.number_between("quality", quality, 0, 100)
-    path = validate_output(path)
-    if _format(path) not in ("WEBP", "GIF", "PNG"):
-        raise ValueError(f"{path.name!r} cannot hold an animation: end it in .webp, .gif or .png")
-    options = {"quality": quality, "method": 4} if _format(path) == "WEBP" else {}
-    durations = [milliseconds] * (len(frames) - 1) + [last]
-    animated = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
-    return _save(frames[0], path, **animated, **options)
+    quality = int(_validate.number_between("quality", quality, 0, 100))
+    durations = [_validate.positive_int("milliseconds", milliseconds)] * (len(frames) - 1)
+    durations.append(_validate.positive_int("last", last))
+    path = writing.named_path(path, frames[0].size)
+    return writing.write_animation(frames, path, durations, quality)
 
 
 def encode_image(image: torch.Tensor, quality: int = 90) -> bytes:
@@ -295,8 +235,41 @@ def encode_image(image: torch.Tensor, quality: int = 90) -> bytes:
 
 def pixel_size(source: PictureFile) -> tuple[int, int]:
     """Return width and height of a picture that ``load_image`` can read, without decoding it."""
-    with Image.open(_open(source)[1]) as file:
-        return file.size
+    return reading.picture_size(source)
+
+
+def resize_image(image: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return the image, smaller or larger by a factor; with a factor of 1, the same image.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (B, 3, H, W).
+    scale : float
+        Of both sides, which are rounded and stay at least 1.
+
+    Returns
+    -------
+    torch.Tensor
+        Bicubic, with what would alias taken out first. Values may pass [0, 1] a little.
+    """
+    _validate.tensor("image", image, _validate.IMAGE, "B3HW")
+    scale = _validate.positive_number("scale", scale)
+    size = [max(1, round(side * scale)) for side in image.shape[2:]]
+    if size == list(image.shape[2:]):
+        return image
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"scale must leave at most {MAX_PIXELS} pixels; got {scale:g}: {size}")
+    return F.interpolate(image, size, mode="bicubic", antialias=True)
+
+
+def cover_image(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return the middle of an image, resized to cover that: (B, 3, height, width) in [0, 1]."""
+    _validate.tensor("image", image, _validate.IMAGE, "B3HW")
+    sides = _validate.positive_int("height", height), _validate.positive_int("width", width)
+    image = resize_image(image, max(sides[0] / image.shape[2], sides[1] / image.shape[3]))
+    top, left = ((image.shape[2 + i] - sides[i]) // 2 for i in range(2))
+    return image[:, :, top : top + sides[0], left : left + sides[1]].clamp(0, 1)
 
 
 def noise_like(
@@ -319,81 +292,18 @@ def noise_like(
     torch.Tensor
         (B, 3, H, W) float32, clipped to [0, 1].
     """
-    generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device agrees
-    noise = torch.randn(image.shape, generator=generator) * std + mean
-    return noise.clamp(0, 1).to(image.device)
+    _validate.tensor("image", image, _validate.IMAGE, "B3HW")
+    std = _validate.number_at_least("std", std, 0)
+    mean = _validate.number_between("mean", mean, 0, 1)
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
+        raise _validate.wrong("seed", "a whole number, of at most 63 bits", seed)
+    generator = torch.Generator("cpu").manual_seed(int(seed))  # so that every device agrees
+    # float32 on the CPU, whatever torch's defaults are.
+    noise = torch.randn(image.shape, generator=generator, dtype=torch.float32, device="cpu")
+    return (noise * std + mean).clamp(0, 1).to(image.device)
 
 
-def _format(path: Path) -> str | None:
-    """Return Pillow's name of the format that the ending of ``path`` names, if it knows one."""
-    return Image.registered_extensions().get(path.suffix.lower())
-
-
-def _save(picture: Image.Image, path: Path, **options: Any) -> Path:
-    """Write a file that is there whole or not at all."""
-    part = _part(path)
-    try:
-        picture.save(part, format=_format(path), **options)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-def _part(path: Path) -> Path:
-    """Return where to write before the finished file is moved to ``path``."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def _open(source: PictureFile) -> tuple[str, Path | io.BytesIO]:
-    """Return what messages call a picture file, and what Pillow is to open."""
-    if isinstance(source, bytes | memoryview):
-        return "this file", io.BytesIO(source)
-    path, samples = Path(source), _samples()
-    if not path.is_file():
-        path = samples.get(str(source), path)
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder, not a picture")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no picture {str(source)!r} (looked in {Path.cwd()}); "
-            f"sample pictures: {', '.join(samples) or f'none in {SAMPLES}'}"
-        )
-    return str(path), path
-
-
-def _samples() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(SAMPLES.glob("*.jpg"))}
-
-
-def _refuse_enormous(width: int, height: int, path: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(
-            f"{path} would be {width} x {height} pixels and take {width * height * 12 / 2**30:.1f} "
-            f"GB as float32; the limit is {MAX_PIXELS // 10**6} million: make it smaller first"
-        )
-
-
-def _orientation(picture: Image.Image) -> Image.Transpose | None:
-    """Return how to turn a photograph upright, by its EXIF tag; None if it is, or has no tag."""
-    t = Image.Transpose
-    turns = [t.FLIP_LEFT_RIGHT, t.ROTATE_180, t.FLIP_TOP_BOTTOM, t.TRANSPOSE]
-    turns += [t.ROTATE_270, t.TRANSVERSE, t.ROTATE_90]
-    try:
-        return dict(enumerate(turns, 2)).get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except (SyntaxError, OSError, ValueError):  # a broken tag does not spoil a good picture
+def _pixels(size: int | None) -> int | None:
+    if size is None:
         return None
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        # Pillow's own conversion clips 16-bit greys at 255, which makes them white.
-        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
-        # 16-bit greys say what they are; of the others the values have to tell.
-        full = 65535.0 if "16" in picture.mode or values.max() > 255 else 255.0
-        full = 1.0 if picture.mode == "F" and values.max() <= 1 else full
-        picture = Image.fromarray((np.clip(values / full, 0, 1) * 255).round().astype(np.uint8))
-    if picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    return picture.convert("RGB")
+    return _validate.positive_int("size", size, "a whole number of pixels")
