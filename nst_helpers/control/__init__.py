@@ -1,0 +1,1 @@
+"""What people ask for next: which colours, where, and of several styles."""
