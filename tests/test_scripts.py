@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 import nst_helpers as nst
-from scripts.network import evaluate
+from nst_helpers.network.vgg_layers import layer_names
+from scripts.network import evaluate, train
 from scripts.paintings import PAINTERS
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,6 @@ def run(script, *arguments, codes=(0,)):
         "pictures.explorer",
         "pictures.notebooks",
         "pictures.readme",
-        "network.distil",
     ],
 )
 def test_a_script_that_no_test_runs_begins(script):
@@ -107,11 +107,13 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
+    """The whole VGG-19's layers, with eight random filters each."""
     path, weights, channels = tmp_path_factory.mktemp("teacher") / "teacher.safetensors", {}, 3
     generator = torch.Generator().manual_seed(0)
-    for name in ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]:
-        weights[f"{name}.weight"] = torch.randn(8, channels, 3, 3, generator=generator) / 5
-        weights[f"{name}.bias"] = torch.zeros(8)
+    for name in layer_names():
+        he = (2 / (9 * channels)) ** 0.5
+        weights[f"{name}.weight"] = torch.randn(8, channels, 3, 3, generator=generator) * he
+        weights[f"{name}.bias"] = torch.rand(8, generator=generator) / 10
         channels = 8
     safetensors.torch.save_file(weights, path)
     return path
@@ -119,14 +121,16 @@ def teacher(tmp_path_factory):
 
 def test_training_makes_a_network_that_loads_and_resumes(photos, teacher, tmp_path):
     output = tmp_path / "network" / "small.safetensors"
-    options = ["--photos", photos, "--teacher", teacher, "--output", output, "--crop", 32]
-    options += ["--batch", 4, "--groups", 2, "--widths", 4, 6, 8, 8, 8, "--minutes"]
-    for more in ([0.1], [0.15, "--resume"]):
+    options = ["--photos", photos, "--teacher", teacher, "--start", teacher, "--output", output]
+    options += ["--widths", 8, 8, 8, 6, 6, "--samples", 16, "--drawings", 0, "--minutes"]
+    for more in ([0.05], [0.1, "--resume"]):
         run("network.train", *options, *more)
     net = nst.load_network(output)
+    _, metadata = nst.load_weights(output)
+    assert net.content_scale == 1
+    assert metadata["widths"].endswith("6-6")
     maps = net(torch.rand(1, 3, 32, 32), ["relu5_1"])["relu5_1"]
-    assert maps.shape[1] == 8
-    assert maps.shape[2:] == (2, 2)
+    assert maps.shape[1:] == (6, 2, 2)
 
 
 def test_training_says_what_is_wrong_with_its_photographs(tmp_path):
@@ -134,31 +138,53 @@ def test_training_says_what_is_wrong_with_its_photographs(tmp_path):
     assert "0 pictures" in message
 
 
-def test_evaluation_prints_a_table_and_draws_contact_sheets(photos, teacher, tmp_path):
-    options = ["--teacher", teacher, "--photos", photos, "--size", 32, "--steps", 2]
-    options += ["--textures", "brick", "--transfers", "coffee+wave", "--output", tmp_path]
+def test_regression_finds_a_rectified_layer():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(4000, 12, generator=generator)
+    weight, bias = torch.randn(12, 5, generator=generator), torch.randn(5, generator=generator)
+    wanted = inputs @ weight + bias
+    # Wrong where the teacher is silent: only the rectified values are to be met.
+    disturbed = torch.where(wanted > 0, wanted, 10 * wanted)
+    plain, _ = train.regression(inputs, disturbed, 400, ridge=1e-6, rounds=1)
+    found, level = train.regression(inputs, disturbed, 400, ridge=1e-6, rounds=200)
+    assert (found - weight).norm() < 0.1 * (plain - weight).norm()
+    torch.testing.assert_close((inputs @ found + level).relu(), wanted.relu(), atol=0.05, rtol=0)
+
+
+def test_chosen_filters_predict_the_others():
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(500, 3, generator=generator)
+    filters = torch.cat([basis @ torch.randn(3, 7, generator=generator), basis], 1)
+    filters[:, 4] *= 0.01
+    chosen = train.choose_filters(torch.cov(filters.T), 3)
+    fit = torch.linalg.lstsq(filters[:, chosen], filters).solution
+    torch.testing.assert_close(filters[:, chosen] @ fit, filters, atol=1e-3, rtol=0)
+
+
+def test_evaluation_prints_a_table_and_draws_contact_sheets(teacher, tmp_path):
+    options = ["--teacher", teacher, "--size", 32, "--steps", 2, "--textures", "brick"]
+    options += ["--shapes", "48x20", "--pairs", "coffee+wave", "--output", tmp_path]
     table = run("network.evaluate", "bundled", *options).stdout
     results = json.loads((tmp_path / "evaluation.json").read_text())
     assert list(results) == ["bundled", "teacher"]  # the yardstick
     small, real = results["bundled"], results["teacher"]
-    assert real["prediction relu1_2"] < 1e-3  # itself; further on, pooling differs
-    assert 0.01 < small["prediction relu1_2"] < 1
-    for row in ("texture brick relu2_1", "transfer coffee+wave relu1_1", "sweep 0.1 likeness"):
-        assert row in small
-        assert f"| {row} | {small[row]:.2g} | {real[row]:.2g} |" in table
-    assert "likeness relu5_2" in small
-    assert "likeness relu5_2" not in real  # it has no such layer
-    for name in results:
-        sheet = Image.open(tmp_path / f"{name}.png")
-        assert sheet.width >= 4 * (nst.load_image("chelsea", 32).shape[3] + 8)  # the sweep
+    assert len(small["transfer 0.01"]) == 5
+    for row in ("texture brick, grain", "transfer 0.01, likeness", "borders 48x20 coffee+wave"):
+        cells = [", ".join(f"{v:.2g}" for v in numbers[row]) for numbers in (small, real)]
+        assert f"| {row} | {' | '.join(cells)} |" in table
+    assert small["speed"][0] > 1
+    sheet = Image.open(tmp_path / "squares.png")
+    assert sheet.width >= 8 * 36  # a texture, four transfers, three reconstructions
+    assert sheet.height == 2 * (32 + 22)  # one network above the other
+    assert (tmp_path / "borders.png").is_file()
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         (["--textures", "brick", "nowhere.jpg"], "nowhere.jpg"),
-        (["--transfers", "coffee"], "coffee"),
-        (["--sweep", "coffee+wave+brick"], "coffee+wave+brick"),
+        (["--pairs", "coffee"], "coffee"),
+        (["--shapes", "768"], "768"),
         (["--content", "nobody.png"], "nobody.png"),
         (["--steps", "0"], "0"),
     ],
@@ -177,16 +203,25 @@ def test_evaluation_measures_what_it_says(teacher):
     assert evaluate.fine_grain(smooth) < 1e-3
     assert evaluate.likeness(smooth, smooth) == pytest.approx(1)
     assert evaluate.likeness(smooth, 1 - smooth) == pytest.approx(-1)
-    judge = evaluate.Judge(str(teacher))
-    assert judge.gram_errors(smooth, smooth) == [0, 0, 0]
+    framed = noise.clone()
+    framed[:, :, 8:-8, 8:-8] = 0.5 + (framed[:, :, 8:-8, 8:-8] - 0.5) / 4
+    assert evaluate.border_ratios(noise) == pytest.approx([1, 1], abs=0.05)
+    assert evaluate.border_ratios(framed) == pytest.approx([4, 4], rel=0.05)
+    judge = nst.load_network(teacher, normalise=False)
+    assert evaluate.gram_errors(judge, smooth, smooth) == [0] * 5
     # ||G - A||^2 / ||A||^2 by a loop over filters and positions.
-    maps = [judge.net(i, ["relu2_1"])["relu2_1"][0].flatten(1).numpy() for i in (noise, smooth)]
+    maps = [judge(i, ["relu2_1"])["relu2_1"][0].flatten(1).numpy() for i in (noise, smooth)]
     grams = []
     for f in maps:
         gram = np.array([[sum(a * b for a, b in zip(i, j, strict=True)) for j in f] for i in f])
         grams.append(gram / f.shape[1])
     expected = ((grams[0] - grams[1]) ** 2).sum() / (grams[1] ** 2).sum()
-    assert judge.gram_errors(noise, smooth)[1] == pytest.approx(expected, rel=1e-3)
+    assert evaluate.gram_errors(judge, noise, smooth)[1] == pytest.approx(expected, rel=1e-3)
+    # The same of one layer, over its variance.
+    x, y = (judge(i, ["relu3_2"])["relu3_2"].numpy()[0] for i in (noise, smooth))
+    expected = ((x - y) ** 2).mean((1, 2)).sum() / y.var((1, 2)).sum()
+    found = evaluate.feature_error(judge, noise, smooth, "relu3_2")
+    assert found == pytest.approx(expected, rel=1e-3)
 
 
 def write_notebook(path, *cells):

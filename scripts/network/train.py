@@ -1,43 +1,58 @@
-"""Train the small network that comes with the package: nst_helpers/network/bundled/.
+"""Distil VGG-19 into the bundled network.
 
-    python -m scripts.network.train --photos PHOTOS.zip --teacher blocks1-3.safetensors
-    python -m scripts.network.train --photos FOLDER --teacher vgg19
+    python -m scripts.network.train --photos PHOTOS.zip --teacher vgg19_normalised.safetensors
 
-A student of VGG-19's layout with a fraction of its channels learns to see what a real network
-sees: each of its layers must predict the teacher's rectified features through one linear (1 x 1)
-map. If the prediction is linear and right, then matching the student's Gram matrices matches the
-teacher's. Half of every training batch are pictures that the optimiser has just made with the
-student itself (textures, reconstructions, transfers): it finds pictures no photographer ever took,
-and a student that never saw them lets noise through. Nothing is classified anywhere.
+A student of VGG-19's layout with a fraction of its filters learns to see what VGG-19 sees. Nothing
+is classified anywhere. It goes in two parts.
 
-Layers without a teacher: with a file that ends at block 3, conv3_4 and deeper predict the
-teacher's last layer, averaged down to their own resolution, and, with --deep-teacher, the features
-of a MobileNetV2 (Sandler et al. 2018) at 1/8 and 1/16 of the image's size.
+1.  Least squares. Each of the student's filters in the new blocks stands for one filter of the
+    teacher: those are chosen from which all others of the layer are predicted best. What a filter
+    of the teacher computes before its rectification is linear in the layer below, so the student's
+    weights are a regression on the student's own layer below, layer by layer; where the teacher is
+    silent, any value that is not positive is right. A minute of this is worth an hour of descent.
+    The first blocks are taken from --start.
 
-Ctrl-C keeps a checkpoint beside the output; the same command with --resume goes on from there.
+2.  Descent, all blocks together, on photographs, drawings and the student's own pictures: what
+    ``optimize`` has just made with the student as it is (textures, reconstructions, transfers, of
+    many shapes), because that is where a network is used here, and where it must not be fooled.
+    It is asked that a linear (1 x 1) map of each layer predicts the teacher's; that the filters of
+    the new blocks equal those they stand for, so that losses have the teacher's units and
+    content_scale is 1; both again for the Gram matrices of the style layers; and that what is
+    wrong in a reconstruction be as wrong in its photograph: then VGG-19 sees none of it. Places
+    near the borders weigh more. Steps are taken by Adam in the eigenbasis of each convolution's
+    inputs.
+
+It is resumable: a checkpoint lies beside the output every two minutes, and the same command with
+--resume goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
 from nst_helpers.engine.devices import best_device, best_precision
-from nst_helpers.losses import STYLE_LAYERS, gram_matrix
-from nst_helpers.network.features import Features
-from nst_helpers.network.normalisation import normalise_on_samples
-from nst_helpers.network.weights import LAYOUT
-from scripts.network.models import Student, Teacher
+from nst_helpers.images import load_image, noise_like, sample_images
+from nst_helpers.losses import STYLE_LAYERS, StyleTransferLoss, gram_matrix
+from nst_helpers.network.features import Features, block_of, map_size, stride
+from nst_helpers.network.load import load_network
+from nst_helpers.network.vgg_layers import LAYOUT, layer_names
+from nst_helpers.network.weights import load_weights
+from nst_helpers.optimization import optimize
 from scripts.network.photographs import (
     augmented_batch,
     draw_pictures,
@@ -46,272 +61,786 @@ from scripts.network.photographs import (
     split_photographs,
 )
 
-ROOT = Path(__file__).parents[2]
-OUTPUT = ROOT / "nst_helpers" / "network" / "bundled" / "bundled.safetensors"
-FIGURE = ROOT / "docs" / "training.png"  # of the model card
-FIRST_PART = 0.35  # of the time: photographs only, with batch normalisation
-RECONSTRUCTED = ("relu1_2", "relu2_2", "relu3_2", "relu3_4", "relu4_2", "relu5_2")
-STEPS_AT_A_TIME = 2  # of the student's own pictures, for each step of the training
+OUTPUT = Path(__file__).parents[2] / "output" / "network" / "bundled.safetensors"
+LAYERS = [name.replace("conv", "relu") for name in layer_names()]
+DIRECTIONS = {1: 24, 2: 64, 3: 128, 4: 224, 5: 256}  # of the teacher's layers that are predicted
+LOUD = 0.1  # of a layer's variance in one filter: it gets a term of its own
+RECONSTRUCTED = ["relu2_2", "relu3_2", "relu4_1", "relu4_4", "relu5_1"]
+RECONSTRUCTED += 5 * ["relu4_2"] + 5 * ["relu5_2"]  # how often each is drawn
+# Batches of about as many pixels each: the fifth block sees 156 px, and borders are to be met.
+SHAPES = [(8, 128, 128), (8, 128, 128), (5, 160, 160), (4, 192, 160), (6, 111, 175), (3, 224, 188)]
+SHAPES += [(3, 192, 192), (6, 64, 304), (4, 296, 66), (8, 48, 229), (6, 157, 119), (3, 56, 448)]
+BORDER, AT_BORDER = 12, 3.0  # px, and how much more they weigh
+FLOOR = {"map": 0.01, "filter": 0.01, "loud": 0.02, "pair": 0.01}
+FLOOR |= {"map gram": 5e-4, "filter gram": 5e-4}
+WEIGHT = {"map": 1.0, "filter": 0.7, "loud": 1.5, "map gram": 0.5, "filter gram": 0.35}
+WEIGHT |= {"pair": 1.0}
+# Layers that losses use count, and more so where they are least right; the last hardly.
+LAYER_WEIGHT = dict.fromkeys(LAYERS[:4], 0.7) | dict.fromkeys(LAYERS[6:], 0.6)
+LAYER_WEIGHT |= {"relu3_1": 1.2, "relu4_1": 1.5, "relu4_2": 3.0, "relu5_1": 1.3, "relu5_2": 2.5}
+LAYER_WEIGHT |= {"relu5_3": 0.2, "relu5_4": 0.1}
+Terms = dict[tuple[str, str], torch.Tensor]  # (B,) relative errors by what is asked and layer
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+class Pictures:
+    """Photographs and drawings, cut and scaled at random to any shape.
+
+    Parameters
+    ----------
+    photos, drawings : list of numpy.ndarray
+        (H, W, 3) uint8.
+    rng : random.Random
+    """
+
+    def __init__(
+        self, photos: list[np.ndarray], drawings: list[np.ndarray], rng: random.Random
+    ) -> None:
+        self.photos, self.drawings, self.rng = photos, drawings, rng
+
+    def batch(self, shape: tuple[int, int, int], augmented: bool = False) -> torch.Tensor:
+        """Return a batch (B, 3, H, W) of ``shape`` (B, H, W); a quarter are drawings."""
+        count, height, width = shape
+        make = augmented_batch if augmented else plain_batch
+        # Photographs are small: in large pictures half of them lie side by side, as two by two.
+        patchwork = max(height, width) >= 160 and self.rng.random() < 0.5
+        y, x = (self.rng.randint(n // 4, 3 * n // 4) if patchwork else n for n in (height, width))
+        images = torch.empty(count, 3, height, width)
+        for rows in (slice(0, y), slice(y, height)):
+            for columns in (slice(0, x), slice(x, width)):
+                part = images[:, :, rows, columns]
+                if part.numel():
+                    source = self.drawings if self._draw() else self.photos
+                    side = max(part.shape[2:])
+                    square = make(self.rng, source, count, side)
+                    part.copy_(square[:, :, : part.shape[2], : part.shape[3]])
+        return images
+
+    def _draw(self) -> bool:
+        return bool(self.drawings) and self.rng.random() < 0.25
+
+
+# --- the teacher --------------------------------------------------------------------------------
+
+
+@dataclass
+class Example:
+    """Pictures and what the teacher says of them.
+
+    ``maps[layer]`` is (B, directions + filters, H', W'): the layer in its principal directions, and
+    the filters that the student stands for. Of blocks 1 and 2 every other row and column is there,
+    from ``offset`` on. ``grams[layer]`` holds two Gram matrices, of either part. If ``pair`` is a
+    layer, the second half are photographs and the first half their reconstructions from it.
+    """
+
+    images: torch.Tensor
+    offset: tuple[int, int]
+    maps: dict[str, torch.Tensor]
+    grams: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    pair: str = ""
+
+    def border_weights(self, layer: str) -> torch.Tensor:
+        """Return how much each kept place of a layer weighs, (H', W'); the mean is 1."""
+        pixels = stride(layer)
+        height, width = map_size(layer, self.images.shape)
+        rim = max(1, round(BORDER / pixels))
+        weights = torch.full((1, 1, height, width), AT_BORDER, device=self.images.device)
+        weights[..., rim:-rim, rim:-rim] = 1.0
+        kept = thinned(layer, weights, self.offset)[0, 0]
+        return kept / kept.mean()
+
+
+class Teacher:
+    """VGG-19, and how its layers are asked for.
+
+    Parameters
+    ----------
+    net : Features
+    samples : list of torch.Tensor
+        Batches of pictures by which directions and filters are chosen.
+    widths : list of int
+        The student's filters in each block.
+    """
+
+    def __init__(self, net: Features, samples: list[torch.Tensor], widths: list[int]) -> None:
+        self.net, self.chosen, self.scale = net, {}, {}
+        self.directions, self.filter_variance, self.loud = {}, {}, {}
+        for layer, (square, mean) in moments(net, samples).items():
+            width = widths[block_of(layer) - 1]
+            covariance = square - mean[:, None] * mean
+            variance = covariance.diagonal()
+            chosen = torch.tensor(choose_filters(covariance, width))
+            loud = variance > LOUD * variance.sum()
+            # One that has a large part of its layer's variance would weigh more among few.
+            scale = torch.where(loud, (width / len(variance)) ** 0.5, 1.0)[chosen]
+            self.chosen[layer], self.scale[layer] = chosen, scale
+            self.loud[layer] = torch.nonzero(loud[chosen]).flatten()
+            own = variance[chosen] * scale.square()
+            self.filter_variance[layer] = own
+            vectors = torch.linalg.eigh(square.double())[1].flip(1).float()
+            vectors = vectors[:, : DIRECTIONS[block_of(layer)]].clone()
+            vectors[loud] = 0
+            self.directions[layer] = vectors / variance[~loud].sum().sqrt()
+
+    @torch.no_grad()
+    def example(self, images: torch.Tensor, rng: random.Random, pair: str = "") -> Example:
+        """Return what it says of ``images`` (B, 3, H, W)."""
+        offset, maps, grams = (rng.randrange(2), rng.randrange(2)), {}, {}
+        for layer, x in self.net.activations(images, LAYERS):
+            x = x.movedim(1, -1)  # (B, H', W', N)
+            parts = (
+                x @ self.directions[layer].to(x),
+                x[..., self.chosen[layer]] * self.scale[layer].to(x),
+            )
+            if layer in STYLE_LAYERS:
+                first, second = (gram_matrix(part.movedim(-1, 1)) for part in parts)
+                grams[layer] = first, second
+            maps[layer] = thinned(layer, torch.cat(parts, -1).movedim(-1, 1), offset).contiguous(
+                memory_format=torch.channels_last
+            )
+        return Example(images, offset, maps, grams, pair)
+
+
+@torch.no_grad()
+def moments(
+    net: Features, samples: Iterable[torch.Tensor]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return each layer's mean products (N, N) and means (N,) over positions and pictures."""
+    sums: dict[str, list] = {layer: [0.0, 0.0, 0] for layer in LAYERS}
+    for images in samples:
+        for layer, maps in net.activations(images, LAYERS):
+            x = unrolled(maps)
+            sums[layer][0] += x.T @ x
+            sums[layer][1] += x.sum(0)
+            sums[layer][2] += len(x)
+    return {layer: (square / n, total / n) for layer, (square, total, n) in sums.items()}
+
+
+def choose_filters(covariance: torch.Tensor, count: int) -> list[int]:
+    """Return ``count`` filters from which all are predicted best, chosen greedily."""
+    rest, chosen = covariance.double().clone(), []
+    for _ in range(count):
+        own = rest.diagonal().clamp_min(1e-9)
+        gain = rest.square().sum(0) / own
+        gain[own < 1e-4 * covariance.diagonal()] = -1
+        gain[chosen] = -1
+        best = int(gain.argmax())
+        chosen.append(best)
+        rest = rest - rest[:, best : best + 1] @ rest[best : best + 1] / own[best]
+    return sorted(chosen)
+
+
+def unrolled(maps: torch.Tensor) -> torch.Tensor:
+    """Return maps (B, N, H, W) as (B H W, N), float32."""
+    return maps.movedim(1, -1).flatten(0, 2).float()
+
+
+def thinned(layer: str, maps: torch.Tensor, offset: tuple[int, int]) -> torch.Tensor:
+    """Return every fourth position of blocks 1 and 2, where there are thousands."""
+    return maps[..., offset[0] :: 2, offset[1] :: 2] if block_of(layer) <= 2 else maps
+
+
+# --- part one: least squares --------------------------------------------------------------------
+
+
+@torch.no_grad()
+def least_squares(
+    teacher: Teacher, start: Features, samples: list[torch.Tensor], first: int
+) -> dict[str, torch.Tensor]:
+    """Return weights of all sixteen convolutions: ``start``'s, regressed from block ``first`` on.
+
+    Parameters
+    ----------
+    teacher : Teacher
+    start : Features
+        For the blocks before.
+    samples : list of torch.Tensor
+        Batches of square pictures of one size; one in ten decides between solutions.
+    first : int
+        Block.
+    """
+    layers = [layer for layer in LAYERS if block_of(layer) >= first]
+    names = {layer.replace("relu", "conv"): layer for layer in layers}
+    side = samples[0].shape[-1]
+    places = {b: torch.randperm((side >> (b - 1)) ** 2)[:100] for b in range(first, 6)}
+    wanted: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
+    inputs = []
+    for images in samples:
+        for name, maps in teacher.net.activations(images, names):
+            layer = names[name]
+            some = maps[:, teacher.chosen[layer]].flatten(2)[:, :, places[block_of(layer)]]
+            wanted[layer].append(some.movedim(1, -1).flatten(0, 1) * teacher.scale[layer].to(some))
+        ((_, pooled),) = start.activations(images, [f"pool{first - 1}"])
+        inputs.append(pooled.float())
+    x, before = torch.cat(inputs), first
+    weights = {
+        f"{name}.{key}": value.clone(memory_format=torch.contiguous_format)
+        for name, conv in start.convolutions.items()
+        for key, value in conv.state_dict().items()
+        if block_of(name) < first
+    }
+    for layer in layers:
+        if block_of(layer) != before:
+            x, before = F.avg_pool2d(x, 2, ceil_mode=True), block_of(layer)
+        here = places[before]
+        weight, bias = regression(
+            patches(x, here), torch.cat(wanted.pop(layer)).float(), len(here) * 10
+        )
+        name, width = layer.replace("relu", "conv"), weight.shape[1]
+        weights[f"{name}.weight"] = weight.T.reshape(width, x.shape[1], 3, 3).contiguous()
+        weights[f"{name}.bias"] = bias
+        x = F.relu(F.conv2d(x, weights[f"{name}.weight"], bias, padding=1))
+    return weights
+
+
+def patches(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return what a 3 x 3 convolution sees at ``places``, (B P, N 9), zeros beyond the border."""
+    rows, columns = places // x.shape[3], places % x.shape[3]
+    padded = F.pad(x, (1, 1, 1, 1)).movedim(1, -1)
+    shifted = [padded[:, rows + dy, columns + dx] for dy in range(3) for dx in range(3)]
+    return torch.stack(shifted, -1).flatten(0, 1).flatten(1)
+
+
+def regression(
+    inputs: torch.Tensor, wanted: torch.Tensor, tenth: int, ridge: float = 0.016, rounds: int = 5
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight (N, K) and bias (K,) so that relu(inputs @ weight + bias) is relu(wanted).
+
+    Ordinary least squares first; then, where ``wanted`` is not positive, a prediction that is not
+    positive either counts as right, and so on. For each filter the round counts that was best on
+    held-out rows.
+
+    Parameters
+    ----------
+    inputs : torch.Tensor
+        (M, N).
+    wanted : torch.Tensor
+        (M, K), before rectification.
+    tenth : int
+        Rows in ten pictures; the first picture of each ten is held out.
+    ridge : float
+        Relative to the inputs' mean variance.
+    rounds : int
+        How many.
+    """
+    held = torch.arange(len(inputs)) % tenth < tenth // 10
+    known, target, new = inputs[~held], wanted[~held], inputs[held]
+    truth = wanted[held].relu()
+    mean = known.mean(0)
+    covariance = known.T @ known - len(known) * mean[:, None] * mean
+    covariance += ridge * covariance.diagonal().mean() * torch.eye(len(mean))
+    root, best = torch.linalg.cholesky(covariance), None
+    for _ in range(rounds):
+        level = target.mean(0)
+        right = known.T @ target - len(known) * mean[:, None] * level
+        weight = torch.cholesky_solve(right, root)
+        bias = level - mean @ weight
+        error = ((new @ weight + bias).relu() - truth).square().mean(0)
+        if best is None:
+            best = error, weight.clone(), bias.clone()
+        better = error < best[0]
+        for mine, found in zip(best, (error, weight, bias), strict=True):
+            mine[..., better] = found[..., better]
+        target = torch.where(wanted[~held] > 0, wanted[~held], (known @ weight + bias).clamp(max=0))
+    return best[1], best[2]
+
+
+# --- part two: descent --------------------------------------------------------------------------
+
+
+class Student(nn.Module):
+    """The network to ship, and one linear map per layer to predict the teacher's.
+
+    Parameters
+    ----------
+    weights : dict of str to torch.Tensor
+        Of the network.
+    first : int
+        Block from which on filters stand for filters of the teacher.
+    directions : dict of str to int
+        The teacher's, by layer.
+    """
+
+    def __init__(
+        self, weights: dict[str, torch.Tensor], first: int, directions: dict[str, int]
+    ) -> None:
+        super().__init__()
+        self.net, self.first = Features(weights, name="student").requires_grad_(True), first
+        self.maps = nn.ModuleDict(
+            {
+                layer: nn.Conv2d(
+                    self.net.convolution(layer.replace("relu", "conv")).out_channels,
+                    directions[layer],
+                    1,
+                )
+                for layer in LAYERS
+            }
+        )
+
+    def autocast(self) -> torch.autocast:
+        """Return a context in which convolutions are bfloat16 where that is faster."""
+        device = self.net.device
+        faster = best_precision(device) == "bfloat16"
+        return torch.autocast(device.type, torch.bfloat16, enabled=faster)
+
+    def activations(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return all layers."""
+        with self.autocast():
+            return dict(self.net.activations(images, LAYERS))
+
+    def errors(self, example: Example, teacher: Teacher) -> Terms:
+        """Return how far each layer is from the teacher's, relative to its variance."""
+        terms: Terms = {}
+        for layer, maps in self.activations(example.images).items():
+            linear, places = self.maps[layer], example.border_weights(layer)
+            known = linear.out_channels
+            here, wanted = thinned(layer, maps, example.offset), example.maps[layer].float()
+            with self.autocast():
+                predicted = F.conv2d(here, linear.weight)
+            predicted = predicted.float() + linear.bias.view(1, -1, 1, 1)
+            wrong = predicted - wanted[:, :known]
+            terms["map", layer] = (wrong.square().sum(1) * places).mean((1, 2))
+            if example.pair == layer:
+                made, photo = wrong.chunk(2)
+                terms["pair", layer] = ((made - photo).square().sum(1) * places).mean((1, 2))
+            if block_of(layer) >= self.first:
+                each = (here.float() - wanted[:, known:]).square() * places
+                each, variance = each.mean((2, 3)), teacher.filter_variance[layer]  # (B, N), (N,)
+                quiet = torch.ones_like(variance).index_fill(0, teacher.loud[layer], 0)
+                terms["filter", layer] = each @ quiet / (variance @ quiet)
+                if not quiet.all():
+                    terms["loud", layer] = each @ (1 - quiet) / (variance @ (1 - quiet))
+            if layer in example.grams:
+                by_map, by_filter = example.grams[layer]
+                gram, mean = gram_matrix(maps), maps.float().mean((2, 3))
+                weight, bias = linear.weight[:, :, 0, 0], linear.bias
+                mixed = (weight @ mean[:, :, None]) * bias
+                known_gram = weight @ gram @ weight.T + mixed + mixed.mT + bias[:, None] * bias
+                terms["map gram", layer] = relative_error(known_gram, by_map)
+                if block_of(layer) >= self.first:
+                    terms["filter gram", layer] = relative_error(gram, by_filter)
+        return terms
+
+    @torch.no_grad()
+    def fit_maps(self, examples: list[Example], ridge: float = 1e-3) -> None:
+        """Set the linear maps to the best for these examples."""
+        squares, products = dict.fromkeys(LAYERS, 0.0), dict.fromkeys(LAYERS, 0.0)
+        for example in examples:
+            for layer, maps in self.activations(example.images).items():
+                x = unrolled(thinned(layer, maps, example.offset))
+                x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+                wanted = example.maps[layer][:, : self.maps[layer].out_channels]
+                squares[layer] = squares[layer] + x.T @ x
+                products[layer] = products[layer] + x.T @ unrolled(wanted)
+        for layer, linear in self.maps.items():
+            matrix = squares[layer]
+            matrix += ridge * matrix.diagonal()[:-1].mean() * torch.eye(len(matrix))
+            solution = torch.linalg.solve(matrix, products[layer]).T
+            linear.weight.copy_(solution[:, :-1, None, None])
+            linear.bias.copy_(solution[:, -1])
+
+
+def relative_error(gram: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return ||G - A||^2 / ||A||^2 of each picture."""
+    return (gram - wanted).square().sum((1, 2)) / wanted.square().sum((1, 2))
+
+
+def total(terms: Terms) -> torch.Tensor:
+    """Return the loss: the logarithm gives each layer a voice, however small its error is."""
+    return sum(
+        WEIGHT[what]
+        * LAYER_WEIGHT.get(layer, 1.0)
+        * (error.clamp(max=10).mean() + FLOOR[what]).log()
+        for (what, layer), error in terms.items()
+    )
+
+
+class EigenAdam:
+    """Adam, for convolutions in the eigenbasis of what they see.
+
+    Rectified maps are all positive and much alike: in the filters' own coordinates most of each
+    step goes along their common mean, and the rate that it allows is too small for everything
+    else. Rates are relative to the size of the weights in each direction.
+
+    Parameters
+    ----------
+    student : Student
+    examples : list of Example
+        The inputs' covariances are taken from these.
+    betas : tuple of float
+        As Adam's.
+    """
+
+    def __init__(
+        self, student: Student, examples: list[Example], betas: tuple[float, float] = (0.9, 0.99)
+    ) -> None:
+        self.betas, self.count = betas, 0
+        self.parameters = list(student.parameters())
+        covariances = input_covariances(student.net, examples)
+        weights = {id(conv.weight): n for n, conv in student.net.convolutions.items()}
+        self.state: list[dict[str, torch.Tensor]] = []
+        for p in self.parameters:
+            flat = p.detach().flatten(1) if p.dim() == 4 else p.detach()
+            slot = {"first": torch.zeros_like(flat), "second": torch.zeros_like(flat)}
+            if id(p) in weights:
+                basis = torch.linalg.eigh(covariances[weights[id(p)]])[1]
+                size = (flat @ basis).square().mean(0)
+                width = min(15, len(size) // 2 * 2 - 1)
+                ends = F.pad(size[None, None], (width // 2, width // 2), mode="replicate")
+                size = F.avg_pool1d(ends, width, 1)[0, 0].sqrt()
+                slot |= {"basis": basis, "size": size.clamp(max=8 * size.median())}
+            else:
+                slot["size"] = flat.square().mean().sqrt().clamp_min(0.02 if p.dim() == 1 else 0.0)
+            self.state.append(slot)
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Change each parameter by about ``rate`` of its size, and forget its gradient."""
+        self.count += 1
+        first, second = self.betas
+        for p, slot in zip(self.parameters, self.state, strict=True):
+            gradient = p.grad.flatten(1) if p.dim() == 4 else p.grad
+            if "basis" in slot:
+                gradient = rotated(gradient, slot["basis"])
+            slot["first"].lerp_(gradient, 1 - first)
+            slot["second"].lerp_(gradient.square(), 1 - second)
+            mean = slot["first"] / (1 - first**self.count)
+            spread = (slot["second"] / (1 - second**self.count)).sqrt()
+            change = slot["size"] * mean / (spread + 1e-12)
+            if "basis" in slot:
+                change = rotated(change, slot["basis"].T)
+            p.sub_(rate * change.view(p.shape))
+            p.grad = None
+
+
+def rotated(x: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
+    """Return ``x @ basis``; a direction of descent needs no more than bfloat16."""
+    return (x.bfloat16() @ basis.bfloat16()).float() if len(basis) > 200 else x @ basis
+
+
+@torch.no_grad()
+def input_covariances(
+    net: Features, examples: list[Example], rows: int = 16_000
+) -> dict[str, torch.Tensor]:
+    """Return the mean products (N 9, N 9) of what each convolution sees."""
+    sums = dict.fromkeys(net.convolutions, 0.0)
+    each = max(1, rows // sum(len(example.images) for example in examples))
+    for example in examples:
+        x = net.normalised(example.images)
+        for layer in net.layers:
+            if layer in sums:
+                places = torch.randperm(x.shape[2] * x.shape[3])[:each]
+                seen = patches(x.float(), places)
+                sums[layer] = sums[layer] + seen.T @ seen / len(seen) / len(examples)
+            x = net.compute(layer, x, set())
+    return sums
 
 
 class OwnPictures:
-    """A batch of pictures that Adam is making with the student: one group of the buffer."""
+    """Pictures that ``optimize`` makes with the student as it is now.
 
-    def __init__(self, rng: random.Random, photos: torch.Tensor) -> None:
-        self.steps_left = rng.choice([8, 15, 25, 40, 70, 150])  # then they make room for new ones
-        task = rng.choice(["texture", "reconstruction", "reconstruction", "transfer"])
-        depth = rng.randint(2, 5) if task != "reconstruction" else 0
-        self.style_layers = STYLE_LAYERS[:depth]
-        self.content_layers = {
-            "texture": [],
-            "reconstruction": [rng.choice(RECONSTRUCTED)],
-            "transfer": ["relu4_2"],
-        }[task]
-        self.content_weight = 10 ** rng.uniform(-2, 0) if task == "transfer" else 1.0
-        noise = torch.Generator().manual_seed(rng.getrandbits(31))
-        strength = rng.choice([0.01, 0.05, 0.1, 0.3])
-        start = 0.5 + strength * torch.randn(photos.shape, generator=noise).to(photos)
-        self.photos, self.styles = photos, photos.roll(1, 0)
-        if rng.random() < {"texture": 0.2, "reconstruction": 0.0, "transfer": 0.6}[task]:
-            start = photos.clone()
-        self.images = start.requires_grad_(True)
-        self.optimizer = torch.optim.Adam([self.images], lr=rng.choice([0.01, 0.03, 0.06]))
+    Parameters
+    ----------
+    pictures : Pictures
+    """
 
-    def advance(self, net: Features) -> torch.Tensor:
-        """Take a few steps with the student as it is now; return the images."""
-        layers = {*self.style_layers, *self.content_layers}
-        with torch.no_grad():
-            content, style = net(self.photos, layers), net(self.styles, layers)
-            grams = {n: gram_matrix(style[n].float()) for n in self.style_layers}
-        for _ in range(STEPS_AT_A_TIME):
-            maps = net(self.images, layers)
-            loss = 0.0
-            for n in self.content_layers:
-                loss = loss + self.content_weight * relative_error(maps[n], content[n])
-            for n in self.style_layers:
-                loss = loss + relative_error(gram_matrix(maps[n].float()), grams[n])
-            (self.images.grad,) = torch.autograd.grad(loss, self.images)
-            self.optimizer.step()
-            with torch.no_grad():
-                self.images.clamp_(0, 1)  # nst_helpers.optimize stays in there, too
-        self.steps_left -= STEPS_AT_A_TIME
-        return self.images.detach().clone()
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures, self.rng = pictures, pictures.rng
+        self.under_way: list[dict] = []
 
+    def make(self, net: Features) -> Iterator[tuple[torch.Tensor, str]]:
+        """Yield batches, each with "" or the layer of its pairs: see ``Example``."""
+        if len(self.under_way) >= 8 and self.rng.random() < 0.5:
+            job = self.rng.choice(self.under_way)
+            steps = self.rng.choice([15, 30])
+        else:
+            job = self._job()
+            self.under_way = [*self.under_way, job][-16:]
+            steps = self.rng.choices([15, 30, 60, 120, 200], [0.15, 0.25, 0.3, 0.2, 0.1])[0]
+        loss = StyleTransferLoss(net, **job["loss"])
+        early = self.rng.randint(max(2, steps // 5), max(3, steps // 2))
+        result = optimize(loss, job["images"], steps=steps, snapshots=[early])
+        job["images"], job["visits"] = result.image, job["visits"] + 1
+        if job["visits"] >= 5:
+            self.under_way = [each for each in self.under_way if each is not job]
+        if "style" not in job["loss"]:
+            halves = (x.split(4) for x in (result.image, job["loss"]["content"]))
+            for made, photo in zip(*halves, strict=True):
+                yield torch.cat([made, photo]), job["loss"]["content_layers"]
+            return
+        yield result.image, ""
+        if job["visits"] == 1 and early in result.snapshots:
+            yield result.snapshots[early], ""
 
-def relative_error(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Squared error relative to the target's square, per image, summed over the batch."""
-    x, target = x.float().flatten(1), target.float().flatten(1)
-    return ((x - target).square().sum(1) / target.square().sum(1).clamp_min(1e-8)).sum()
+    def _job(self) -> dict:
+        """Return a new task: what is asked of the pictures, and where they start."""
+        shape, rng = self.rng.choice(SHAPES), self.rng
+        content, style = self.pictures.batch(shape), self.pictures.batch(shape)
+        task = rng.choices(["texture", "reconstruction", "transfer"], [0.2, 0.5, 0.3])[0]
+        start = noise_like(content, rng.getrandbits(31))
+        if task != "reconstruction" and rng.random() < 0.25:
+            start = content
+        asked: dict = {
+            "texture": {"style": style, "style_layers": STYLE_LAYERS[: rng.choice([3, 4, 5, 5])]},
+            "reconstruction": {"content": content, "content_layers": rng.choice(RECONSTRUCTED)},
+            "transfer": {
+                "content": content,
+                "style": style,
+                "alpha": [10 ** rng.uniform(-3, -1) for _ in content],
+            },
+        }
+        return {"loss": asked[task], "images": start, "visits": 0}
 
 
 class Training:
-    """One run: its pictures, teacher, student and optimiser, and how far it has come."""
+    """The second part: its examples, student, optimiser, and how far it has come.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Of the command.
+    """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        random.seed(args.seed)
-        torch.manual_seed(args.seed)
         self.args, self.rng = args, random.Random(args.seed)
-        device = best_device()
-        held_out, self.photos = split_photographs(read_photographs(args.photos), self.rng)
-        self.drawings = draw_pictures(range(1000, 1000 + args.drawings))
-        self.teacher = Teacher(args.teacher, args.deep_teacher, device)
-        images = plain_batch(random.Random(1), held_out, 64, args.crop).to(device)
-        self.test_set = images, self.teacher(images)
-        student = Student(args.widths, self.test_set[1]).train()
-        self.student = student.to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=args.lr)
-        self.groups: list[OwnPictures | None] = [None] * args.groups
-        self.step, self.minutes = 0, 0.0
-        self.log: list[dict] = []
-
-    @property
-    def device(self) -> torch.device:
-        """Where the training runs."""
-        return self.test_set[0].device
+        torch.manual_seed(args.seed)
+        held_out, photos = split_photographs(read_photographs(args.photos), self.rng)
+        drawings = draw_pictures(range(1000, 1000 + args.drawings))
+        self.pictures = Pictures(photos, drawings, self.rng)
+        self.device = best_device()
+        net = load_network(args.teacher, device=self.device)
+        samples = [self._sample(i) for i in range(args.samples // 8)]
+        self.teacher = Teacher(net, samples[::3], args.widths)
+        if args.resume:
+            weights, _ = load_weights(self.start_file)
+        else:
+            weights = self._start(samples)
+            safetensors.torch.save_file(weights, self.start_file)
+        directions = {n: vectors.shape[1] for n, vectors in self.teacher.directions.items()}
+        student = Student(weights, args.first, directions).to(self.device)
+        self.student = student.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.student).requires_grad_(False)
+        test = Pictures(held_out, [], random.Random(7))
+        self.tests = [self._example(test.batch(shape)) for shape in [(8, 128, 128)] * 4]
+        self.photographs = [self._new_photographs() for _ in range(24)]
+        self.own: list[Example] = []
+        self.makers = OwnPictures(self.pictures)
+        self.student.fit_maps(self.photographs)
+        self.average.load_state_dict(self.student.state_dict())
+        self.optimizer = EigenAdam(self.student, self.photographs)
+        self.step, self.minutes, self.log = 0, 0.0, []
+        if args.resume:
+            self._resume()
 
     @property
     def checkpoint(self) -> Path:
         """Where an interrupted training is kept."""
         return self.args.output.with_suffix(".checkpoint.pt")
 
-    def autocast(self) -> torch.autocast:
-        """Return a context in which convolutions are bfloat16 where that is faster."""
-        faster = best_precision(self.device) == "bfloat16" and not self.args.float32
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=faster)
+    @property
+    def start_file(self) -> Path:
+        """Where the first part's result is kept."""
+        return self.args.output.with_suffix(".start.safetensors")
+
+    def _sample(self, i: int) -> torch.Tensor:
+        return self.pictures.batch((8, 128, 128), augmented=i % 3 == 0).clamp(-0.2, 1.2)
+
+    def _start(self, samples: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the first part's weights: from photographs, then from own pictures as well."""
+        start = load_network(self.args.start, device=self.device, precision="float32")
+        for others in (self.args.samples // 27, 0):
+            weights = least_squares(self.teacher, start, samples, self.args.first)
+            net = Features(weights, name="student").to_precision(best_precision(self.device))
+            square = OwnPictures(self.pictures)
+            while others > 0:
+                made = [
+                    x for x, pair in square.make(net) if not pair and x.shape == samples[0].shape
+                ]
+                samples, others = samples + made, others - len(made)
+        return weights
+
+    def _example(self, images: torch.Tensor, pair: str = "") -> Example:
+        return self.teacher.example(images.to(self.device), self.rng, pair)
+
+    def _new_photographs(self) -> Example:
+        count, *sides = self.rng.choice(SHAPES)
+        return self._example(self.pictures.batch((count * 2 // 3, *sides), augmented=True))
+
+    def run(self) -> None:
+        """Train until the time is over."""
+        saved_at = self.minutes
+        bar = tqdm(total=self.args.minutes, bar_format="{l_bar}{bar}|")
+        while self.minutes < self.args.minutes:
+            started_at = time.monotonic()
+            self.train_step()
+            # A laptop that was asleep has not trained.
+            self.minutes += min(time.monotonic() - started_at, 60) / 60
+            if self.step % 100 == 0:
+                bar.write(self.test())
+                bar.n = round(self.minutes, 1)
+                bar.refresh()
+            if self.minutes - saved_at > 2:
+                saved_at = self.minutes
+                self.save()
+        bar.close()
+        self.save()
+
+    def train_step(self) -> None:
+        """Take one step: a batch of photographs and one of own pictures."""
+        if self.step % 4 == 0:
+            self.photographs[self.rng.randrange(len(self.photographs))] = self._new_photographs()
+        if self.step % 14 == 0 or len(self.own) < 4:
+            net = copy.deepcopy(self.student.net).requires_grad_(False)
+            made = self.makers.make(net.to_precision(best_precision(self.device)))
+            self.own += [self._example(images, pair) for images, pair in made]
+            while len(self.own) > 60:
+                self.own.pop(self.rng.randrange(30))
+        newest = self.own[-12:] if self.rng.random() < 0.4 else self.own
+        for example in (self.rng.choice(self.photographs), self.rng.choice(newest)):
+            total(self.student.errors(example, self.teacher)).backward()
+        warm_up = min(1.0, 0.02 + self.step / 120)
+        fall = max(0.0, 2 * self.minutes / self.args.minutes - 1)  # in the second half
+        decay = 0.003 + 0.997 * (1 + math.cos(math.pi * min(1.0, fall))) / 2
+        self.optimizer.step(self.args.lr * warm_up * decay)
+        self.step += 1
+        share = max(0.004, 1 / (self.step / 3 + 2))
+        with torch.no_grad():
+            for mine, new in zip(self.average.parameters(), self.student.parameters(), strict=True):
+                mine.lerp_(new, share)
+
+    @torch.no_grad()
+    def test(self) -> str:
+        """Add a line to the log, and return it for people."""
+        photos = [self.average.errors(example, self.teacher) for example in self.tests]
+        own = [self.average.errors(example, self.teacher) for example in self.own[-4:]]
+        entry: dict = {"step": self.step, "minutes": self.minutes}
+        for key, results in (("photographs", photos), ("own", own)):
+            for what in WEIGHT:
+                entry[f"{key}, {what}"] = {
+                    layer: torch.cat([terms[what, layer] for terms in results]).mean().item()
+                    for layer in LAYERS
+                    if (what, layer) in results[0]
+                }
+        self.log.append(entry)
+        left = self.args.minutes - self.minutes
+        each = " ".join(f"{e:.2f}" for e in entry["photographs, map"].values())
+        return f"step {self.step}, {left:.0f} min left, error on photographs {each}"
 
     def save(self) -> None:
-        state = {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Write the checkpoint; a reader never finds half of one."""
+        state = {"student": self.student.state_dict(), "average": self.average.state_dict()}
+        state |= {"optimizer": self.optimizer.state, "count": self.optimizer.count}
         state |= {"step": self.step, "minutes": self.minutes, "log": self.log}
-        torch.save(state, self.checkpoint)
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self.checkpoint)
 
-    def resume(self) -> None:
+    def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)
-        if not any(key.startswith("norms.") for key in state["student"]):
-            self.begin_second_part()
         self.student.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.state, self.optimizer.count = state["optimizer"], state["count"]
         self.step, self.minutes, self.log = state["step"], state["minutes"], state["log"]
         self.rng.seed(self.args.seed + self.step)
 
-    def begin_second_part(self) -> None:
-        self.student.fold_batch_norm()
-        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=self.args.lr)
 
-    def run(self) -> None:
-        """Train until the time is over; Ctrl-C leaves a checkpoint."""
-        saved_at = self.minutes
-        bar = tqdm(total=self.args.minutes, bar_format="{l_bar}{bar}| {postfix}")
-        try:
-            while self.minutes < self.args.minutes:
-                started_at, progress = time.monotonic(), self.minutes / self.args.minutes
-                if self.student.norms and progress > FIRST_PART:
-                    self.begin_second_part()
-                for group in self.optimizer.param_groups:
-                    group["lr"] = learning_rate(self.args.lr, progress)
-                errors = self.train_step()
-                self.step += 1
-                # A laptop that was asleep has not trained.
-                self.minutes += min(time.monotonic() - started_at, 10) / 60
-                if self.step % 50 == 0:
-                    bar.set_postfix_str(self.test(errors), refresh=False)
-                    bar.n = round(self.minutes, 1)
-                    bar.refresh()
-                if self.minutes - saved_at > 3:
-                    saved_at = self.minutes
-                    self.save()
-        finally:
-            bar.close()
-            self.save()
-
-    def train_step(self) -> dict[str, torch.Tensor]:
-        """Take one step; return the errors, photographs first, then the student's own pictures."""
-        images = self.batch(augmented_batch)
-        with self.autocast():
-            if not self.student.norms:  # an untrained student's pictures teach nothing
-                images = torch.cat([images, self.own_pictures()])
-            errors, sparse = self.student.errors(images, self.teacher(images))
-        # The logarithm gives every layer a voice, however small its error already is; the clamp
-        # keeps one outlier from dominating its batch.
-        loss = sum(e.clamp(max=20).mean().add(0.01).log() for e in errors.values())
-        self.optimizer.zero_grad()
-        (loss + 0.1 * sparse).backward()
-        nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
-        self.optimizer.step()
-        return errors
-
-    def batch(self, make: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """Return half a batch of photographs, or, one time in five, of drawings."""
-        source = self.drawings if self.drawings and self.rng.random() < 0.2 else self.photos
-        return make(self.rng, source, self.args.batch // 2, self.args.crop).to(self.device)
-
-    def own_pictures(self) -> torch.Tensor:
-        """Return the other half: images that are being made with the student as it is now."""
-        i, net = self.step % len(self.groups), self.student.net
-        group = self.groups[i]
-        if group is None or group.steps_left <= 0:
-            group = self.groups[i] = OwnPictures(self.rng, self.batch(plain_batch))
-        net.requires_grad_(False)
-        images = group.advance(net)
-        net.requires_grad_(True)
-        return images
-
-    @torch.no_grad()
-    def test(self, errors: dict[str, torch.Tensor]) -> str:
-        """Add a line to the log, and return it for people."""
-        self.student.eval()
-        with self.autocast():
-            test, _ = self.student.errors(*self.test_set)
-        self.student.train()
-        photo = {name: e.mean().item() for name, e in test.items()}
-        own = {name: e[self.args.batch // 2 :].mean().item() for name, e in errors.items()}
-        entry = {"step": self.step, "minutes": self.minutes, "photographs": photo, "own": own}
-        self.log.append(entry)
-        left, each = self.args.minutes - self.minutes, " ".join(f"{e:.2f}" for e in photo.values())
-        return f"step {self.step}, {left:.0f} min left, error on photographs {each}"
+# --- the file -----------------------------------------------------------------------------------
 
 
-def learning_rate(highest: float, progress: float) -> float:
-    """Return a cosine down to nothing in each of the two parts.
+@torch.no_grad()
+def loss_sizes(net: Features, images: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return how large what a loss compares is in each layer, by the logarithm, picture by picture.
 
-    The second one has no batch normalisation: it warms up and stays lower. At 0.3 times the
-    highest rate instead of 0.12, and not warmed up, it undid half of the first part, and a
-    seventh of relu4_1's filters died.
+    Distances between the pictures' Gram matrices in style layers, each picture's variance in
+    others; to the power that goes with the filters' scale.
     """
-    if progress < FIRST_PART:
-        return highest * (0.1 + 0.9 * math.cos(math.pi / 2 * progress / FIRST_PART))
-    progress = (progress - FIRST_PART) / (1 - FIRST_PART)
-    warm_up = min(1.0, 0.02 + progress / 0.04)
-    return highest * 0.12 * warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
+    maps = [net(image, LAYERS) for image in images]
+    sizes = {}
+    for layer in LAYERS:
+        each = [found[layer] for found in maps]
+        if layer in STYLE_LAYERS:
+            grams = torch.cat([gram_matrix(x) for x in each])
+            sizes[layer] = (grams[1:] - grams[:-1]).square().mean((1, 2)).log() / 4
+        else:
+            spread = [(x - x.mean((2, 3), keepdim=True)).square().mean() for x in each]
+            sizes[layer] = torch.stack(spread).log() / 2
+    return sizes
+
+
+@torch.no_grad()
+def in_teachers_units(
+    net: Features, teacher: Features, images: list[torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the weights of ``net``, its layers scaled so that losses are as the teacher's.
+
+    One factor per layer, which the next layer divides out again. It takes the place of a mean
+    activation of 1: in the paper's network, with average pooling, relu5_1's is 0.2 and that of one
+    filter of relu4_2 is 12, and its alpha/beta means what it means because of that.
+
+    Parameters
+    ----------
+    net : Features
+        The student.
+    teacher : Features
+    images : list of torch.Tensor
+        Sample pictures.
+    """
+    own, wanted = loss_sizes(net, images), loss_sizes(teacher, images)
+    weights, before = {}, 1.0
+    for layer in LAYERS:
+        name = layer.replace("relu", "conv")
+        conv, factor = net.convolution(name), (wanted[layer] - own[layer]).mean().exp().item()
+        weights[f"{name}.weight"] = (conv.weight * factor / before).half().contiguous()
+        weights[f"{name}.bias"] = (conv.bias * factor).half().contiguous()
+        before = factor
+    return weights
 
 
 def write(training: Training) -> None:
-    """Write the normalised student, its metadata and the figure of its training."""
-    args, student, log = training.args, training.student, training.log
-    student.fold_batch_norm()  # if it was stopped before its second part
-    net = normalise_on_samples(student.net.cpu())
-    weights = {}
-    for name, conv in net.convolutions.items():
-        weights[f"{name}.weight"] = conv.weight.half().contiguous()
-        weights[f"{name}.bias"] = conv.bias.half().contiguous()
+    """Write the student, its metadata and the figure of its training."""
+    args = training.args
+    images = [load_image(path, 160) for path in sample_images().values()]
+    net = training.average.net
+    weights = in_teachers_units(net, training.teacher.net, images)
     metadata = {
         "layout": f"VGG-19 ({'-'.join(map(str, LAYOUT))} convolutions), average pooling",
         "widths": "-".join(str(conv.out_channels) for conv in net.convolutions.values()),
-        "normalised": "avg pooling: each filter's mean activation is 1 over the sample pictures",
-        "content_scale": f"{args.content_scale:g}",
-        "teacher": args.teacher if args.teacher == "vgg19" else Path(args.teacher).name,
-        "deep_teacher": args.deep_teacher.name if args.deep_teacher else "none",
+        "normalised": "avg pooling: in the units of the authors' normalised VGG-19",
+        "content_scale": "1",
+        "teacher": Path(args.teacher).name,
+        "start": f"blocks before {args.first}: {Path(args.start).name}",
         "photographs": args.photos.name,
         "drawings": f"{args.drawings} of each kind of scripts/paintings",
-        "training": f"{training.step} steps of {args.batch} crops of {args.crop} px, "
-        f"{args.minutes:g} min",
-        "log": json.dumps(log[-1:]),
+        "training": f"{training.step} steps, {args.minutes:g} min",
+        "log": json.dumps(training.log[-1:]),
     }
     safetensors.torch.save_file(weights, str(args.output), metadata)
     print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.1f} MB)")
-    if log:
-        draw_log(log, FIGURE if args.output == OUTPUT else args.output.with_suffix(".png"))
-
-
-def draw_log(log: list[dict], path: Path) -> None:
-    """Draw the errors against the time."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, key in zip(figure.subplots(1, 2, sharey=True), ("photographs", "own"), strict=True):
-        for layer in [*STYLE_LAYERS, "relu4_2"]:
-            axes.semilogy([e["minutes"] for e in log], [e[key][layer] for e in log], label=layer)
-        axes.set(xlabel="minutes", title={"own": "its own pictures"}.get(key, "held-out " + key))
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("error / variance of the teacher's features")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
-    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--photos", type=Path, required=True, help="folder or zip of photographs, e.g. Caltech-101")
-    add("--teacher", required=True, help="'vgg19', or a file with the first layers of a VGG")
-    add("--deep-teacher", type=Path, help="MobileNetV2, batch norm folded (safetensors)")
+    add("--teacher", required=True, help="the whole VGG-19, 'vgg19' or a file")
+    add("--start", default="bundled", help="network whose first blocks are taken over")
+    add("--first", type=int, default=4, help="first new block")
     add("--output", type=Path, default=OUTPUT)
-    add("--minutes", type=float, default=60)
-    add("--widths", type=int, nargs=5, default=[16, 48, 96, 128, 128], help="channels per block")
-    add("--batch", type=int, default=24, help="half photographs, half the student's own pictures")
-    add("--crop", type=int, default=80, help="side of the training pictures, a multiple of 16")
-    add("--groups", type=int, default=8, help="batches of own pictures under way at once")
-    add("--drawings", type=int, default=0, help="seeds of each kind of drawing to train on")
-    add("--content-scale", type=float, default=10.0, help="to be set by looking at the sweep")
-    add("--lr", type=float, default=5e-3, help="highest learning rate")
+    add("--minutes", type=float, default=60, help="of the second part")
+    add("--widths", type=int, nargs=5, default=[16, 48, 96, 192, 192], help="filters per block")
+    add("--samples", type=int, default=768, help="pictures of 128 px for the first part")
+    add("--drawings", type=int, default=3, help="seeds of each kind of drawing to train on")
+    add("--lr", type=float, default=2.5e-3, help="highest rate, relative to the weights")
     add("--seed", type=int, default=0)
-    add("--float32", action="store_true", help="no bfloat16")
     add("--resume", action="store_true")
     args = parser.parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after
     training = Training(args)
-    if args.resume:
-        training.resume()
     try:
         training.run()
     except KeyboardInterrupt:
