@@ -26,7 +26,7 @@ SUB_PACKAGES = [name for name in TREES if name.endswith(".__init__")]
 ROWS = [
     {"_validate", "_console", "_signals", "download", "files"},
     {"images", "engine"},
-    {"network", "_outputs", "_option_values"},
+    {"network", "control", "_outputs", "_option_values"},
     {"losses", "optimization"},
     {"_job", "cluster", "_options", "_conventions"},
     {"sweeps", "plots"},
