@@ -57,6 +57,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for problem in (_sizes_problem(args), _steps_problem(args), _weights_problem(args)):
         if problem:
             command.error(problem)
+    if getattr(args, "ratios", None):
+        args.ratios = list(dict.fromkeys(args.ratios))  # the same one twice is the same picture
     return args
 
 

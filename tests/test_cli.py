@@ -1,8 +1,10 @@
 """The command line: what it writes, what it says, and its exit codes."""
 
+import io
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from PIL import Image
 import nst_helpers as nst
 from helpers import make_picture, make_weights
 from nst_helpers import __main__ as cli
+from nst_helpers import _options, _outputs, plots
 from nst_helpers.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -24,6 +27,7 @@ INPUTS = {
     "texture": ["pebbles"],
     "sweep": ["chelsea", "night_sky"],
 }
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 EVERY = pytest.mark.parametrize("command", INPUTS)
 
 
@@ -204,7 +208,17 @@ def test_the_module_runs_as_a_program(here):
     assert list(files()) == ["out.png"]
 
 
-def test_the_program_exits_with_the_code_of_main(monkeypatch, capsys):
+@pytest.fixture
+def signal_handlers(monkeypatch):
+    """What a program does to its own process is undone."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_the_program_exits_with_the_code_of_main(monkeypatch, capsys, signal_handlers):
     arguments = ["nst_helpers", "texture", "nothing", "-o", "out.png", *QUICK]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.delitem(sys.modules, "nst_helpers.__main__")
@@ -243,6 +257,56 @@ def test_a_mistyped_command_is_2(arguments, capsys):
 
 
 @pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--size", value) for value in ("", "big", "1.5", "0", "-5", "8", "9" * 20, "9" * 5000)),
+        *(("--steps", value) for value in ("0", "-1", "nan", "1e3", "9" * 20)),
+        *(("--lr", value) for value in ("0", "-1e-5", "nan", "-inf", "1e400", "fast")),
+        *(("--alpha", value) for value in ("-1", "inf", "1e300", "1,5")),
+        *((option, "-1") for option in ("--beta", "--tv", "--style-size", "--save-every")),
+        *(("--seed", value) for value in ("9" * 23, "-" + "9" * 23, "0x1")),
+        *(("--content-layers", value) for value in ("relu9_9", "relu1_3", "conv0", "relu4_2,")),
+        *(("--device", value) for value in ("nonsense", "cuda:99", "meta")),
+        *(("--init", value) for value in ("nowhere.png", "", "Noise", "a" * 5000)),
+        *(("--pyramid", value) for value in ("8", "48", "0", "x")),
+        *(("--network", value) for value in ("", "-x", "a\0b")),
+        *(("--output", value) for value in ("", "-x.png", "a\0b.png")),
+        ("--save-every", "301"),
+        ("--precision", "float16"),
+        ("--convention", "\udc80한\n"),
+    ],
+)
+def test_a_senseless_value_is_2_and_named_with_its_option(option, value, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["transfer", "chelsea", "night_sky", "-o", "o.png", "--size", "48", option, value])
+    assert exit_info.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert option in message
+    assert repr(value)[1:-1][:70] in message
+    assert len(message) < 400 or option == "--init"
+    assert files() == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("sweep chelsea night_sky -o o.png --ratios 1e-3 -1", ["--ratios", "-1"]),
+        ("sweep chelsea night_sky -o o.png --ratios 1e-3 -inf", ["--ratios", "-inf"]),
+        ("transfer chelsea night_sky -o o.png --alpha 0 --beta 0", ["--alpha", "--beta"]),
+        ("transfer chelsea night_sky -o o.png --style-size 8", ["--style-size", "relu5_1", "16"]),
+        ("texture pebbles -o o.png --pyramid 64 32", ["--pyramid", "rise", "64 32"]),
+        ("texture pebbles -o o.png --pyramid 32 64 --steps 2", ["--steps", "3"]),
+    ],
+)
+def test_options_that_contradict_each_other_are_2(arguments, words, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments.split())
+    assert exit_info.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--help"], [*INPUTS, *nst.sample_images(), "exit codes"]),
@@ -260,10 +324,11 @@ def test_help_and_version_are_0(arguments, words, capsys):
 
 
 def test_the_examples_of_the_help_are_commands_that_parse():
-    lines = re.findall(r"python -m nst_helpers (.+)", cli.EXAMPLES)
+    lines = re.findall(r"python -m nst_helpers (.+)", _options.EXAMPLES)
     assert len(lines) >= 4
+    Path("cat.png").touch()
     for line in lines:
-        assert cli._parser().parse_args(line.split()).command in INPUTS
+        assert _options.parse(line.split()).command in INPUTS
 
 
 # --- something is wrong: 1 -----------------------------------------------------------------------
@@ -282,25 +347,9 @@ def test_the_examples_of_the_help_are_commands_that_parse():
         ("texture pebbles --network empty.pth", ["empty.pth"]),
         ("texture pebbles --network letter.pth", ["letter.pth"]),
         ("texture pebbles --network pickle.pth", ["pickle.pth"]),
-        ("sweep chelsea night_sky --ratios 1e-3 -1", ["-1"]),
-        ("sweep chelsea night_sky --ratios 1e-3 nan", ["nan"]),
-        ("transfer chelsea night_sky --size 0", ["size", "0"]),
-        ("transfer chelsea night_sky --size -5", ["size", "-5"]),
-        ("transfer chelsea night_sky --size 8", ["too small", "relu5_1"]),
-        ("transfer chelsea night_sky --steps 0", ["steps", "0"]),
-        ("transfer chelsea night_sky --lr 0", ["lr"]),
-        ("transfer chelsea night_sky --lr nan", ["lr"]),
-        ("transfer chelsea night_sky --tv -1", ["tv"]),
-        ("transfer chelsea night_sky --alpha -1", ["alpha"]),
-        ("transfer chelsea night_sky --alpha 0 --beta 0", ["nothing to match"]),
-        ("transfer chelsea night_sky --beta inf", ["beta", "inf"]),
-        ("transfer chelsea night_sky --style-size 0", ["size", "0"]),
-        ("transfer chelsea night_sky --content-layers relu9_9", ["relu9_9", "relu4_2"]),
-        ("transfer chelsea night_sky --style-layers conv0", ["conv0", "relu4_2"]),
         ("transfer chelsea night_sky --network nowhere.pth", ["nowhere.pth", "bundled"]),
-        ("transfer chelsea night_sky --device nonsense", ["nonsense"]),
-        ("transfer chelsea night_sky --device cuda:99", []),
-        ("transfer chelsea night_sky --init noise --seed 99999999999999999999999", []),
+        ("transfer chelsea night_sky --network .", ["--network", "'.'"]),
+        ("transfer chelsea night_sky --init letter.jpg", ["--init", "letter.jpg"]),
     ],
 )
 def test_wrong_input_is_explained_in_one_line(arguments, words, small, capsys):
@@ -396,7 +445,271 @@ def test_how_a_run_ended_is_said_and_is_the_exit_code(
     assert err == (f"texture: {problem}\n" if problem else "")
 
 
-# --- interrupted: 130 ----------------------------------------------------------------------------
+def test_what_no_run_may_do_is_a_fault_of_this_program(small, capsys, monkeypatch):
+    spoil(monkeypatch, ZeroDivisionError("division by zero"))
+    assert run("texture", "out.png", *small) == 70
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"texture: .*fault of nst_helpers: ZeroDiv.*NST_TRACEBACK=1.*\n", err)
+    monkeypatch.setenv("NST_TRACEBACK", "1")
+    assert run("texture", "out.png", *small) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["texture", "sweep"])
+def test_an_error_after_some_steps_does_not_lose_them(command, small, capsys, monkeypatch):
+    # Three steps a run: of the sweep, the second run fails, and only that.
+    spoil(
+        monkeypatch,
+        RuntimeError("the graphics card is gone"),
+        call=3 if command == "texture" else 5,
+    )
+    assert run(command, "out.png", *small) == 1
+    out, err = capsys.readouterr()
+    assert "the graphics card is gone" in err
+    assert "wrote out.png" in out
+    ratios = ("0.0001", "0.01", "0.1") if command == "sweep" else ()
+    assert sorted(files()) == sorted(["out.png", *(f"out_{ratio}.png" for ratio in ratios)])
+
+
+@pytest.mark.parametrize("command", ["texture", "sweep"])
+def test_a_picture_that_cannot_be_written_is_said_and_the_others_are(
+    command, small, capsys, monkeypatch
+):
+    def save(image, path, **options):
+        if path.name in ("out.png", "out_0.01.png"):
+            raise OSError(f"{path} cannot be written; the picture is in elsewhere.png")
+        return nst.save_image(image, path, **options)
+
+    monkeypatch.setattr(_outputs, "save_image", save)
+    assert run(command, "out.png", *small) == 1
+    out, err = capsys.readouterr()
+    assert "elsewhere.png" in err
+    assert "wrote out.png" not in out
+    ratios = ("0.0001", "0.001", "0.1") if command == "sweep" else ()
+    assert sorted(files()) == sorted(f"out_{ratio}.png" for ratio in ratios)
+
+
+# --- what is beside the picture ------------------------------------------------------------------
+
+
+def test_a_picture_is_written_every_n_steps(small):
+    options = [*small, "--steps", "7", "--save-every", "2"]
+    assert run("texture", "out.png", *options) == 0
+    assert sorted(files()) == ["out.png", "out_0002.png", "out_0004.png", "out_0006.png"]
+    net, style = nst.load_network(small[5], device="cpu"), nst.load_image("pebbles", 48)
+    loss = nst.StyleTransferLoss(net, style=style)
+    for steps in (2, 4, 6):
+        result = nst.optimize(loss, nst.noise_like(style), steps=steps)
+        assert holds(f"out_{steps:04d}.png", result.image)
+    options = [*small, "--ratios", "1", "2", "--save-every", "3"]
+    assert run("sweep", "s.webp", *options) == 0
+    assert {"s_1_0003.webp", "s_2_0003.webp", "s_1.webp", "s_2.webp", "s.webp"} <= files().keys()
+
+
+def test_ratios_that_differ_have_files_that_differ(small):
+    ratios = ["0.12345678", "0.12345679", "1", "1.0", "-0", "0"]
+    assert run("sweep", "o.png", *small, "--ratios", *ratios) == 0
+    names = ["o.png", "o_0.12345678.png", "o_0.12345679.png", "o_0.png", "o_1.png"]
+    assert sorted(files()) == names
+    assert nst.load_image("o.png").shape[2] < 1500  # two rows of three: each ratio once
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("sweep", "out_0.01.png"), ("sweep", "out_0.1_0003.png"), ("texture", "out_0003.png")],
+)
+def test_pictures_beside_the_one_asked_for_replace_nothing_unless_told(
+    command, name, small, capsys, monkeypatch
+):
+    Path(name).write_bytes(b"precious")
+    options = [*small, "--save-every", "3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "load_network", lambda *_, **__: pytest.fail("the work has begun"))
+        words = [name, "--overwrite"]
+        check_failure(capsys, [command, *INPUTS[command], "-o", "out.png", *options], *words)
+    Path("out.png").write_bytes(b"older")
+    assert run(command, "out.png", *options, "--overwrite") == 0
+    assert files()[name][:4] == files()["out.png"][:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("command", ["transfer", "texture"])
+def test_it_goes_on_from_a_picture_of_any_size(command, small):
+    shape = nst.load_image(INPUTS[command][0], 48).shape[2:]
+    nst.save_image(make_picture(*shape, seed=4), "same.png")
+    square = torch.zeros(1, 3, 200, 200)
+    square[:, 0, :, :100], square[:, 2, :, 100:] = 1, 1  # red at the left, blue at the right
+    nst.save_image(square, "square.png")
+    for name in ("same", "square"):
+        options = [*small, "--optimizer", "adam", "--lr", "1e-7", "--init", f"{name}.png"]
+        assert run(command, f"{name}_out.png", *options) == 0
+    assert holds("same_out.png", nst.load_image("same.png"))
+    red, _, blue = nst.load_image("square_out.png")[0]
+    assert red.shape == shape
+    middle = shape[1] // 2
+    assert red[:, : middle - 2].min() > 0.9 > 0.1 > red[:, middle + 2 :].max()
+    assert blue[:, middle + 2 :].min() > 0.9 > 0.1 > blue[:, : middle - 2].max()
+
+
+@pytest.mark.parametrize("command", ["transfer", "reconstruct", "sweep"])
+@pytest.mark.parametrize("ending", [".png", ".webp", ".jpg"])
+def test_a_cut_out_comes_back_as_one_or_on_white(command, ending, small, capsys):
+    picture = Image.new("RGBA", (60, 48), (200, 30, 30, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 20, 48))
+    picture.save("cut.png")
+    inputs = ["cut.png", "night_sky"][: len(INPUTS[command])]
+    options = ["--ratios", "1"] if command == "sweep" else []
+    assert main([command, *inputs, "-o", f"out{ending}", *small, *options, "--pyramid", "24"]) == 0
+    with Image.open(f"out_1{ending}" if command == "sweep" else f"out{ending}") as result:
+        corner, inside = (result.convert("RGBA").getpixel(at) for at in ((2, 2), (50, 2)))
+        assert result.mode == ("RGB" if ending == ".jpg" else "RGBA")
+    assert inside[3] == 255
+    if ending == ".jpg":
+        assert min(corner) > 245
+    else:
+        assert corner[3] == 0
+    assert capsys.readouterr().err.count("cut-out") == (ending == ".jpg")
+
+
+# --- other conventions ---------------------------------------------------------------------------
+
+
+def balance(net, pictures, alpha, convention, layers):
+    """The weighted content loss over the style loss, at the noise of seed 0."""
+    loss = nst.StyleTransferLoss(net, *pictures, alpha=alpha, convention=convention, **layers)
+    terms = loss(nst.noise_like(pictures[0]))
+    return (alpha * terms.content / terms.style).item()
+
+
+@pytest.mark.parametrize("convention", ["paper", "lecture"])
+def test_without_alpha_content_and_style_weigh_alike_in_every_convention(convention, small, capsys):
+    assert run("transfer", "out.png", *small, "--convention", convention) == 0
+    alpha = float(re.search(r"--alpha (\S+): ", capsys.readouterr().out)[1])
+    net = nst.load_network(small[5], device="cpu")
+    pictures = [nst.load_image(name, 48) for name in INPUTS["transfer"]]
+    expected = balance(net, pictures, 1e-3, "normalised", {})
+    assert balance(net, pictures, alpha, convention, {}) == pytest.approx(expected, rel=1e-4)
+    assert run("sweep", "s.png", *small, "--convention", convention) == 0
+    ratios = [float(name[2:-4]) for name in files() if name.startswith("s_")]
+    assert sorted(ratios) == pytest.approx([alpha * x for x in (0.1, 1, 10, 100)], rel=1e-4)
+
+
+def test_in_the_papers_convention_the_picture_is_the_same(small):
+    for convention in ("normalised", "paper"):
+        options = ["--convention", convention, "--init", "noise", "--optimizer", "adam"]
+        assert run("transfer", f"{convention}.png", *small, *options) == 0
+    assert holds("paper.png", nst.load_image("normalised.png"))
+
+
+# --- consoles ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_console_need_not_be_able_to_print_a_name(encoding, small, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    assert run("texture", "한글_\udc80.png", *small) == 0
+    assert run("sweep", "한글.png", *small) == 0
+    assert len(files()) == 6
+    console.flush()
+    assert console.buffer.getvalue().count(b"wrote") == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no /dev/full")
+@pytest.mark.parametrize("stdout", ["a closed pipe", "/dev/full"])
+def test_nobody_need_read_what_is_said(stdout, here):
+    if stdout == "/dev/full":
+        target = os.open(stdout, os.O_WRONLY)
+    else:
+        reader, target = os.pipe()
+        os.close(reader)
+    program = start_program(["texture", "pebbles", "-o", "out.png", *QUICK], here, stdout=target)
+    os.close(target)
+    assert program.communicate(timeout=120)[1] == ""
+    assert program.returncode == 0
+    assert list(files()) == ["out.png"]
+
+
+def start_program(arguments, folder, **options):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "nst_helpers", *arguments],
+        **{"cwd": folder, "env": environment, "stderr": subprocess.PIPE, "text": True, **options},
+    )
+
+
+# --- interrupted: 130; terminated: 143 -----------------------------------------------------------
+
+
+def signals_at(monkeypatch, place, name, call, numbers):
+    """Raise signals in a function, at one of its calls, before it does anything."""
+    inner, calls = getattr(place, name), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            for number in numbers:
+                signal.raise_signal(number)
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(place, name, interrupted)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_signal_ends_the_run_after_the_step_and_saves_it(
+    number, times, call, small, capsys, monkeypatch
+):
+    handlers = [signal.getsignal(each) for each in SIGNALS]
+    signals_at(monkeypatch, nst.StyleTransferLoss, "forward", call, [number] * times)
+    assert run("texture", "out.png", *small) == 128 + number
+    assert f"wrote out.png: {call} steps" in capsys.readouterr().out
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
+
+
+@pytest.mark.parametrize("call", range(1, 13))
+def test_a_signal_in_a_sweep_keeps_every_step(call, small, capsys, monkeypatch):
+    signals_at(monkeypatch, nst.StyleTransferLoss, "forward", call, [signal.SIGTERM])
+    assert run("sweep", "out.png", *small) == 143
+    assert len(files()) == 1 + (call + 2) // 3
+    assert f"{(call - 1) % 3 + 1} steps, interrupted" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", range(1, 6))
+@pytest.mark.parametrize("numbers", [SIGNALS[:1], SIGNALS[:1] * 2, [signal.SIGTERM]])
+def test_saving_is_not_interrupted(call, numbers, small, monkeypatch):
+    signals_at(monkeypatch, _outputs, "save_image", call, numbers)
+    assert run("sweep", "out.png", *small) == 128 + numbers[0]
+    assert len(files()) == 5
+
+
+@pytest.mark.parametrize("name", ["load_image", "load_network", "noise_like", "StyleTransferLoss"])
+def test_a_signal_before_the_work_ends_it_at_once(name, small, capsys, monkeypatch):
+    signals_at(monkeypatch, cli, name, 1, [signal.SIGTERM])
+    assert run("transfer", "out.png", *small, "--init", "noise") == 143
+    assert "interrupted, nothing written" in capsys.readouterr().err
+    assert files() == {}
+
+
+def test_what_is_written_is_said(small, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plots, "show_images", interrupted)
+    assert run("sweep", "out.png", *small, "--ratios", "1", "2") == 130
+    assert "written: out_1.png, out_2.png" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as on Unix")
+def test_a_program_that_is_terminated_saves_its_picture(here, small):
+    options = [*small[:2], "--steps", "1000000", *small[4:-1]]
+    program = start_program(["texture", "pebbles", "-o", "out.png", *options], here)
+    while "loss" not in program.stderr.read(1) + program.stderr.readline(200):
+        assert program.poll() is None
+    program.terminate()
+    program.communicate()
+    assert program.returncode == 143
+    assert list(files()) == ["out.png"]
 
 
 @pytest.mark.parametrize("command", ["transfer", "reconstruct", "texture"])
