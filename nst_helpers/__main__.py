@@ -15,18 +15,17 @@ import logging
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from nst_helpers import _console, _options
 from nst_helpers._console import say, shown
 from nst_helpers._conventions import equivalent_factor
 from nst_helpers._outputs import Outputs, names_of_ratios
+from nst_helpers._watch import watch_run
 from nst_helpers.images import (
     cover_image,
     load_alpha,
@@ -37,7 +36,7 @@ from nst_helpers.images import (
 from nst_helpers.losses import RATIOS, StyleTransferLoss
 from nst_helpers.network.features import Features
 from nst_helpers.network.load import load_network
-from nst_helpers.optimization import Progress, Result, optimize
+from nst_helpers.optimization import Result, optimize
 from nst_helpers.sweeps import sweep
 
 WRONG, FAULT = 1, 70  # exit codes; 70 is a program's own fault in BSD's sysexits.h, too
@@ -49,26 +48,32 @@ class _Problem(Exception):
 
 def main(arguments: Sequence[str] | None = None, signals: Signals | None = None) -> int:
     """Run the command line and return its exit code."""
-    signals, outputs, name = signals or Signals(), Outputs(), "nst_helpers"
+    signals, outputs = signals or Signals(), Outputs()
     with signals.caught(), _console.printable():
         try:
             signals.begin()
-            args = _options.parse(arguments)
-            name = outputs.command = args.command
-            with _console.warnings_in_one_line(name):
-                run = _sweep if name == "sweep" else _make
-                code = run(args, outputs, signals)
-            if signals.received:
-                code = signals.exit_code
-        except Exception as error:
-            # Also what an interrupt in the midst of somebody else's code became.
-            code = signals.exit_code if signals.received else _failure(name, error, outputs)
+            code = _run(arguments, outputs, signals)
+            signals.end()
         except KeyboardInterrupt:
             names = ", ".join(map(str, outputs.written))
             text = f"interrupted; written: {names}" if names else "interrupted, nothing written"
-            say(f"\n{name}: {text}", error=True)
-            code = signals.exit_code
-    return code
+            say(f"{outputs.command or 'nst_helpers'}: {text}", error=True)
+            code = INTERRUPTED
+    return signals.exit_code if signals.received else code
+
+
+def _run(arguments: Sequence[str] | None, outputs: Outputs, signals: Signals) -> int:
+    """Do what is asked for, and return the exit code."""
+    args = _options.parse(arguments)
+    outputs.command = args.command
+    try:
+        with _console.warnings_in_one_line(args.command):
+            make = _sweep if args.command == "sweep" else _make
+            return make(args, outputs, signals)
+    except Exception as error:
+        if signals.received and not signals.at_work:  # what became of it in somebody else's code
+            raise KeyboardInterrupt from error
+        return _failure(args.command, error, outputs)
 
 
 def _failure(name: str, error: Exception, outputs: Outputs) -> int:
@@ -105,7 +110,7 @@ def _make(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
         options["alpha"] = 1.0
     loss = StyleTransferLoss(net, **pictures, **options)
     error: Exception | None = None
-    with _watch(args, outputs, signals, args.steps) as watch:
+    with watch_run(args, outputs, signals, args.steps) as watch:
         try:
             result = optimize(loss, start, callback=watch.step, **_optimize_options(args))
         except Exception as failure:
@@ -134,7 +139,7 @@ def _sweep(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
         _reserve(args, outputs, [(name,) for name in names_of_ratios(ratios)])
     names = dict(zip(ratios, names_of_ratios(ratios), strict=True))
     error: Exception | None = None
-    with _watch(args, outputs, signals, args.steps * len(ratios)) as watch:
+    with watch_run(args, outputs, signals, args.steps * len(ratios)) as watch:
         try:
             points = sweep(
                 net,
@@ -264,63 +269,7 @@ def _about(option: str, value: object) -> Iterator[None]:
         raise _Problem(f"{option}: {given}{text}") from error
 
 
-# --- what happens on the way, and at the end -----------------------------------------------------
-
-
-class _Watch:
-    """What is done after each step: bar, pictures on the way, signals.
-
-    Attributes
-    ----------
-    last : Progress or None
-        Of the last step.
-    """
-
-    def __init__(
-        self,
-        bar: tqdm[Any],
-        outputs: Outputs,
-        signals: Signals,
-        save_every: int | None,
-        caught: list[warnings.WarningMessage],
-    ) -> None:
-        self.bar, self.outputs, self.signals = bar, outputs, signals
-        self.save_every, self._caught = save_every, caught
-        self.last: Progress | None = None
-
-    def step(self, progress: Progress, *name: str) -> None:
-        if self.last is None:
-            self.say_warnings()
-        self.last = progress
-        self.bar.set_postfix_str(f"loss {progress.terms['total']:.3g}", refresh=False)
-        self.bar.update()
-        if self.save_every and progress.step % self.save_every == 0:
-            path = self.outputs.at_step(progress.step, *name)
-            self.outputs.save(progress.result().image, path)
-        self.signals.check()
-
-    def say_warnings(self, problems: Sequence[str] = ()) -> None:
-        """Say what was warned of, once, but for the problems of results, which are said later."""
-        known = [problem for problem in problems if problem]
-        for text in dict.fromkeys(str(warning.message) for warning in self._caught):
-            if not any(problem in text for problem in known):
-                self.bar.clear()
-                say(f"{self.outputs.command}: {text}", error=True)
-        self._caught.clear()
-
-
-@contextmanager
-def _watch(
-    args: argparse.Namespace, outputs: Outputs, signals: Signals, steps: int
-) -> Iterator[_Watch]:
-    """Begin the work: from here on nothing is lost."""
-    signals.work()
-    hidden = args.quiet or sys.stderr is None
-    with (
-        warnings.catch_warnings(record=True) as caught,
-        tqdm(total=steps, unit="step", disable=hidden, file=_console.Quietly(sys.stderr)) as bar,
-    ):
-        yield _Watch(bar, outputs, signals, args.save_every, caught)
+# --- how it ended ------------------------------------------------------------------------------
 
 
 def _summary(result: Result) -> str:
@@ -341,7 +290,10 @@ def _exit_code(outputs: Outputs, results: dict[str, Result]) -> int:
 
 if __name__ == "__main__":
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no word about a home it cannot write
-    exit_code = main(signals=SIGNALS)
+    try:
+        exit_code = main(signals=SIGNALS)
+    except KeyboardInterrupt:  # at the very end of the message about a mistyped command
+        exit_code = SIGNALS.exit_code
     SIGNALS.ignore()
     _console.flush()
     sys.exit(exit_code)

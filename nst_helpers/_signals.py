@@ -24,7 +24,6 @@ CAUGHT = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 PATIENCE = 3  # so many signals end the program at once, whatever it is doing
-STOPPING = b"\nstopping after this step, then saving (Ctrl-C twice more: at once, without saving)\n"
 
 
 class Signals:
@@ -37,12 +36,14 @@ class Signals:
     ----------
     received : list of int
         All so far.
+    at_work : bool
+        Whether there may be something to save.
     """
 
     def __init__(self) -> None:
         self.received: list[int] = []
-        self._at_work = False
-        self._react: Callable[[int], object] = self._raise
+        self.at_work = False
+        self._react: Callable[[int], object] = _note
 
     @property
     def exit_code(self) -> int:
@@ -68,7 +69,7 @@ class Signals:
 
         An exception in the midst of others' imports would be lost or told as a traceback.
         """
-        self._react = self._leave
+        self._react = _leave
         # Where KeyboardInterrupt cannot be raised, in a destructor, Python tells a traceback.
         default = sys.unraisablehook
         sys.unraisablehook = lambda unraisable: (
@@ -80,12 +81,17 @@ class Signals:
 
     def begin(self) -> None:
         """From now on, raise KeyboardInterrupt."""
-        self._react = self._raise
+        self._react = _raise
+        self.check()
 
     def work(self) -> None:
-        """From now on, raise nothing but in ``check``."""
-        self._at_work = True
+        """From now on, raise nothing but in ``check``, and say that it takes a moment."""
+        self._react, self.at_work = _promise, True
         self.check()
+
+    def end(self) -> None:
+        """From now on, do nothing about them: all is done that can be done."""
+        self._react = _note
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if there was a signal."""
@@ -103,18 +109,25 @@ class Signals:
         if len(self.received) >= PATIENCE:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        elif self._at_work:
-            if len(self.received) == 1:
-                _tell(STOPPING)
         elif len(self.received) == 1:  # a second one would hit what the first one set off
             self._react(number)
 
-    def _raise(self, number: int) -> None:
-        raise KeyboardInterrupt
 
-    def _leave(self, number: int) -> None:
-        _tell(b"\ninterrupted, nothing written\n")
-        os._exit(128 + number)
+def _note(number: int) -> None:
+    """Leave it at its being received."""
+
+
+def _raise(number: int) -> None:
+    raise KeyboardInterrupt
+
+
+def _promise(number: int) -> None:
+    _tell(b"\nstopping after this step, then saving (Ctrl-C twice more: at once, without saving)\n")
+
+
+def _leave(number: int) -> None:
+    _tell(b"\ninterrupted, nothing written\n")
+    os._exit(128 + number)
 
 
 def _tell(message: bytes) -> None:
