@@ -132,6 +132,20 @@ def test_the_gradient_of_the_products_is_autograds():
     torch.testing.assert_close(gradient, expected)
 
 
+def test_regions_in_boxes_of_any_place_are_those_of_the_whole_map():
+    maps, masks = randn(2, 3, 7, 9).requires_grad_(), torch.zeros(2, 5, 7, 9)
+    for region, box in enumerate([(0, 2, 0, 9), (6, 7, 8, 9), (1, 5, 3, 4), (0, 7, 0, 9)]):
+        rows, columns = slice(*box[:2]), slice(*box[2:])
+        masks[:, region, rows, columns] = soft_masks(2, 2, 7, 9, region)[:, 0, rows, columns]
+    cotangent = randn(2, 5, 3, 3, seed=1)
+    plain = torch.einsum("brhw,bihw,bjhw->brij", masks.double(), maps, maps)
+    products = guided_products(maps, masks)
+    torch.testing.assert_close(products, plain)
+    assert (products[:, 4] == 0).all()  # of no region at all
+    gradients = [torch.autograd.grad((x * cotangent).sum(), maps)[0] for x in (products, plain)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_splitting_a_region_of_one_texture_changes_neither_loss_nor_gradient():
     maps = randn(1, 3, 4, 4).repeat(1, 1, 1, 4).requires_grad_()
     target, masks = randn(1, 1, 3, 3, seed=4), torch.zeros(1, 2, 4, 16)

@@ -257,8 +257,10 @@ class _GuidedProducts(torch.autograd.Function):
         ctx.save_for_backward(features, masks)
         maps = features.float() if features.dtype.itemsize < 4 else features
         sums = []
-        for channel in masks.to(maps.dtype).sqrt().unbind(1):
-            guided = (maps * channel.unsqueeze(1)).flatten(2)  # (B, N, M)
+        for channel in masks.to(maps.dtype).sqrt().split(1, 1):
+            rows, columns = _extent(channel)
+            guided = maps[:, :, rows, columns] * channel[:, :, rows, columns]
+            guided = guided.flatten(2)  # (B, N, M)
             sums.append(guided @ guided.mT)
         return torch.stack(sums, 1)
 
@@ -266,12 +268,27 @@ class _GuidedProducts(torch.autograd.Function):
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, None]:
         features, masks = ctx.saved_tensors
         symmetric = (grad_output + grad_output.mT).to(features.dtype)
-        positions = features.flatten(2).mT  # (B, M, N)
-        weights = masks.to(features.dtype).flatten(2).unsqueeze(3)  # (B or 1, R, M, 1)
-        gradient = (positions @ symmetric[:, 0]).mul_(weights[:, 0])
-        for region in range(1, weights.shape[1]):
-            gradient.addcmul_(positions @ symmetric[:, region], weights[:, region])
-        return gradient.mT.view(features.shape), None
+        # Positions before filters, which is how channels-last maps lie in memory.
+        positions = features.permute(0, 2, 3, 1)  # (B, H, W, N)
+        gradient = torch.zeros_like(positions)
+        for region, channel in enumerate(masks.to(features.dtype).split(1, 1)):
+            rows, columns = _extent(channel)
+            part = positions[:, rows, columns]
+            product = (part.flatten(1, 2) @ symmetric[:, region]).view(part.shape)
+            gradient[:, rows, columns].addcmul_(product, channel[:, 0, rows, columns, None])
+        return gradient.permute(0, 3, 1, 2), None
+
+
+def _extent(channel: torch.Tensor) -> tuple[slice, slice]:
+    """Return the rows and columns of (B or 1, 1, H, W) beyond which there is no region."""
+    if channel.device.type != "cpu":
+        return slice(None), slice(None)  # what is looked up on a GPU makes it wait
+    height, width = (channel.amax(over).flatten().nonzero() for over in ((0, 1, 3), (0, 1, 2)))
+    if not len(height):
+        return slice(0, 0), slice(0, 0)
+    first, last = (int(side) for side in (height[0], height[-1]))
+    left, right = (int(side) for side in (width[0], width[-1]))
+    return slice(first, last + 1), slice(left, right + 1)
 
 
 def _per_position(products: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
