@@ -219,7 +219,10 @@ def _images(name: str, images: Sequence[torch.Tensor] | torch.Tensor) -> list[to
     what = "images (1, 3, H, W)"
     if isinstance(images, torch.Tensor):
         images = _validate.image(name, images, "images (N, 3, H, W)").split(1)
-    return [_validate.image(name, image, what) for image in listed(name, images, what)]
+    return [
+        _validate.image(f"{name}[{i}]", image, "an image (1, 3, H, W)")
+        for i, image in enumerate(listed(name, images, what))
+    ]
 
 
 def _run(

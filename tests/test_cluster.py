@@ -117,13 +117,13 @@ def test_a_warning_names_the_ratios_that_are_finished(net, content, style, monke
 
 
 def test_a_run_that_fails_costs_only_itself(net, content, style, client):
-    contents = [content, torch.full_like(content, torch.nan), content[..., :4, :4]]
+    contents, options = [content[..., :4, :4], content], {"steps": 2, "convention": "paper"}
     with pytest.warns(UserWarning) as warned:
-        points = sweep(net, contents, [style], [1.0], steps=2, client=client)
-    assert [p.result.stopped for p in points] == ["steps", "not finite", "no progress"]
-    assert "not finite" in points[1].result.problem
-    assert "too small" in points[2].result.problem
-    assert len(warned) == 2
+        points = sweep(net, contents, [style], [1.0, 3e38], client=client, **options)
+    assert [p.result.stopped for p in points] == ["no progress"] * 2 + ["steps", "not finite"]
+    assert "too small" in points[0].result.problem
+    assert "not finite" in points[3].result.problem
+    assert len(warned) == 3
 
 
 def test_an_error_of_every_run_is_raised(net, content, style, client):

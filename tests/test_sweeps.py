@@ -319,15 +319,15 @@ def test_ctrl_c_before_any_line_of_a_sweep_keeps_every_finished_step_once(
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_a_run_that_is_not_finite_costs_only_itself(net, content, style, batch):
-    contents = [content, torch.full_like(content, torch.nan), content]
-    with pytest.warns(UserWarning, match=r"content 1.*not finite"):
-        points = sweep(net, contents, [style], [1.0], steps=3, batch=batch)
+    ratios, options = (1.0, 3e38, 1.0), {"steps": 3, "convention": "paper"}
+    with pytest.warns(UserWarning, match=r"ratio 3e\+38.*not finite"):
+        points = sweep(net, [content], [style], ratios, batch=batch, **options)
     assert [point.result.stopped for point in points] == ["steps", "not finite", "steps"]
     assert [point.result.ok for point in points] == [True, False, True]
     assert "not finite" in points[1].result.problem
     assert torch.equal(points[1].result.image, noise_like(content))
     assert points[1].result.history == []
-    (fine,) = sweep(net, [content], [style], [1.0], steps=3)
+    (fine,) = sweep(net, [content], [style], [1.0], **options)
     for point in points[::2]:
         assert point.result.problem == ""
         assert is_same_run(point.result, fine.result)
@@ -336,19 +336,68 @@ def test_a_run_that_is_not_finite_costs_only_itself(net, content, style, batch):
 @pytest.mark.parametrize("batch", [1, 2])
 def test_if_no_run_is_finite_that_is_an_error(net, content, style, batch):
     with pytest.raises(ValueError, match="not finite"):
-        sweep(net, [content * torch.nan] * 2, [style], [1.0], steps=3, batch=batch)
+        sweep(net, [content], [style], [3e38] * 2, steps=3, batch=batch, convention="paper")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_run_that_fails_costs_only_itself(net, content, style, batch, monkeypatch):
+    forward = StyleTransferLoss.forward
+
+    def failing(self, image):
+        if (torch.as_tensor(self.alpha) == 2).any():
+            raise RuntimeError("the card is gone")
+        return forward(self, image)
+
+    monkeypatch.setattr(StyleTransferLoss, "forward", failing)
+    small, steps = content[..., :4, :4], 2
+    with pytest.warns(UserWarning) as warned:
+        points = sweep(net, [content, small], [style], (1.0, 2.0, 3.0), steps=steps, batch=batch)
+    problems = [point.result.problem for point in points]
+    assert [point.result.steps_done for point in points] == [2, 0, 2, 0, 0, 0]
+    assert [point.result.ok for point in points] == [True, False, True, False, False, False]
+    assert problems[0] == problems[2] == ""
+    assert "card is gone" in problems[1]
+    assert all("too small" in problem for problem in problems[3:])
+    assert len([w for w in warned if "failed" in str(w.message)]) == 4
+    for point, start in zip(points[1::2], (content, small, small), strict=True):
+        assert torch.equal(point.result.image, noise_like(start))
+
+
+def test_the_error_of_every_run_is_raised_as_it_is(net, content, style):
+    with pytest.raises(ValueError, match="optimizer must be"):
+        sweep(net, [content], [style], RATIOS, optimizer="sgd")
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_error_of_the_callback_brings_along_what_is_finished(net, content, style, batch):
+    def fail(run, progress):
+        if run == 2:
+            raise KeyError("a mistake of the user's")
+
+    with pytest.raises(KeyError, match="a mistake of the user's") as error:
+        sweep(net, [content], [style], RATIOS, steps=2, batch=batch, callback=fail)
+    assert [point.ratio for point in error.value.results] == list(RATIOS[:2])
+    assert [point.result.steps_done for point in error.value.results] == [2, 2]
+    with pytest.raises(KeyError) as error:
+        alpha_beta_sweep(net, content, style, RATIOS[::-1], steps=2, callback=fail)
+    assert [result.steps_done for result in error.value.results] == [2, 2]
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"contents": [torch.zeros(3, 48, 64)]}, r"contents must be images .* got \(3, 48, 64\)"),
-        ({"styles": ["chelsea"]}, "styles must be images .* got 'chelsea'"),
+        ({"contents": [torch.zeros(3, 48, 64)]}, r"contents\[0\] must be .*\(3, 48, 64\)"),
+        ({"styles": ["chelsea"]}, r"styles\[0\] must be .* got .*'chelsea'"),
+        ({"contents": None}, "contents must be several: images .* got None"),
+        ({"styles": "chelsea"}, "styles must be several: images .* got 'chelsea'"),
+        ({"ratios": 0.1}, "ratios must be several: numbers >= 0; got 0.1"),
+        ({"ratios": torch.ones(2, 2)}, r"ratios must be several: .* got \(2, 2\)"),
+        ({"seeds": 7}, "seeds must be several: whole numbers; got 7"),
         ({"ratios": (1.0, -2.0)}, r"ratios\[1\] must be a number >= 0; got -2.0"),
         ({"ratios": [float("nan")]}, r"ratios\[0\] must be .* got nan"),
         ({"ratios": [float("inf")]}, r"ratios\[0\] must be .* got inf"),
         ({"seeds": (1, 0.5)}, r"seeds must be whole numbers; got \[1, 0.5\]"),
-        ({"start": "noise"}, "start must be .* got 'noise'"),
+        ({"start": "noise"}, "start must be .* got .*'noise'"),
         *(({"batch": n}, f"batch must be .* got {n!r}") for n in (0, -1, 2.0, True, "all")),
     ],
     ids=str,
@@ -357,3 +406,8 @@ def test_wrong_arguments_are_refused_before_the_work(net, content, style, argume
     arguments = {"contents": [content], "styles": [style], **argument}
     with pytest.raises(ValueError, match=message):
         sweep(net, **arguments, callback=lambda run, progress: pytest.fail("it began"))
+
+
+def test_a_callback_must_be_a_function(net, content, style):
+    with pytest.raises(ValueError, match="callback must be a function; got 'print'"):
+        sweep(net, [content], [style], callback="print")
