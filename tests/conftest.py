@@ -82,3 +82,9 @@ def serve(no_proxies):
             return server
 
         yield start
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("campaigns of hostile cases: tests/campaigns")
+    group.addoption("--campaign", type=int, help="cases of each campaign; a few if not given")
+    group.addoption("--campaign-seed", type=int, default=0, help="another seed, other cases")
