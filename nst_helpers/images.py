@@ -7,6 +7,7 @@ file, or a Pillow object. What files are, and how they come to be read and writt
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
@@ -79,7 +80,7 @@ def load_image(source: PictureFile, size: int | None = None) -> torch.Tensor:
     """
     picture, remarks = reading.read_picture(source, _pixels(size))
     for remark in remarks:
-        _validate.warn(remark)
+        warnings.warn(remark, stacklevel=2)
     return from_array(np.asarray(picture))
 
 

@@ -61,10 +61,11 @@ class Depth:
         if least < 0:
             self.remark = f"has values below 0 (down to {least:g}), which are black here"
         elif 0 < most < self.white / 4 and not whites:
+            largest = f"{most:.9g}"
             self.remark = (
-                f"is nearly black: its largest value is {most:g}, where white is taken to be "
-                f"{full:g}. If {most:g} is white, scale it: to_image(array / {most:g}), with the "
-                "array of numpy.asarray(PIL.Image.open(...))"
+                f"is nearly black: its largest value is {largest}, where white is taken to be "
+                f"{full:.0f}. If {largest} is white, scale it: to_image(array / {largest}), "
+                "with the array of numpy.asarray(PIL.Image.open(...))"
             )
 
     def to_8_bits(self, band: Image.Image) -> Image.Image:

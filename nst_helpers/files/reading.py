@@ -161,18 +161,17 @@ def _plain_errors(name: str, kind: str | None) -> Iterator[None]:
 def _refuse_unreadable(kind: str | None, name: str, formats: Sequence[str]) -> None:
     """Raise if it is a picture for which there is no decoder here."""
     if kind == "HEIC":
-        readable, advice = "HEIF" in formats and _has_heif(), "pip install pillow-heif"
+        needed, readable, advice = "HEIF", _has_heif(), "pip install pillow-heif"
         kind = "HEIC photograph, as iPhones take them"
     elif kind == "AVIF":
-        readable, advice = (
-            "AVIF" in formats and bool(features.check("avif")),
-            "pip install -U pillow",
-        )
+        needed, readable, advice = "AVIF", bool(features.check("avif")), "pip install -U pillow"
+        kind = "picture in the format AVIF"
     else:
         return
+    if needed not in formats:
+        raise ValueError(f"{name} is a {kind}: {CONVERT}")
     if not readable:
-        install = f"`{advice}` lets it be read; or " if kind[:4] in str(formats) else ""
-        raise ValueError(f"{name} is a {kind}: {install}{CONVERT}")
+        raise ValueError(f"{name} is a {kind}: `{advice}` lets it be read; or {CONVERT}")
 
 
 def _has_heif() -> bool:
