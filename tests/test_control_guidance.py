@@ -34,7 +34,7 @@ def soft_masks(batch, regions, height, width, seed=5):
 
 
 def slow_grams(features, masks):
-    """[1], equations 3 and 4: T^2 adds up to 1, position by position."""
+    """Position by position, with the paper's channel T, whose squares add up to 1."""
     batch, filters, height, width = features.shape
     masks = masks.double().expand(batch, -1, -1, -1)
     grams = torch.zeros(batch, masks.shape[1], filters, filters, dtype=torch.float64)

@@ -58,7 +58,7 @@ def match_colors(
     """Return the image with the reference's mean colour and covariance of colours.
 
     Each pixel x becomes A x + b, with A S A^T = S', where S and S' are the covariances of image
-    and reference ([1]_, section 3). That leaves A free up to a rotation; hence three methods.
+    and reference ([2]_, section 5.2). That leaves A free up to a rotation; hence three methods.
 
     Parameters
     ----------
@@ -95,8 +95,8 @@ def match_colors(
                                                               and never rotated; of all A it
                                                               moves them least (Monge and
                                                               Kantorovich's transport) [3]_
-    "eigenvalue"  S'^1/2 S^-1/2                               the "image analogies" form of
-                                                              [1]_, which the papers prefer
+    "eigenvalue"  S'^1/2 S^-1/2                               roots by eigenvalues: the "image
+                                                              analogies" form of [1]_
     "cholesky"    L' L^-1, with S = L L^T                     lower triangular: red depends on
                                                               red alone, so that the order of
                                                               the channels matters
@@ -195,7 +195,7 @@ def match_luminance(
     mask: torch.Tensor | None = None,
     reference_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return luminance with the reference's mean and standard deviation ([1]_, section 4).
+    """Return luminance with the reference's mean and standard deviation ([2]_, section 5.1).
 
     Parameters
     ----------

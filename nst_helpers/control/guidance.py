@@ -156,7 +156,7 @@ def guided_products(features: torch.Tensor, masks: torch.Tensor) -> torch.Tensor
 def guided_gram(
     features: torch.Tensor, masks: torch.Tensor, normalise: bool = True
 ) -> torch.Tensor:
-    """Return one Gram matrix for each region ([1]_, equations 3 and 4).
+    """Return one Gram matrix for each region ([1]_, section 4).
 
     Parameters
     ----------
