@@ -22,12 +22,12 @@ The core is read in this order: ``images``, ``network.features``, ``losses``, ``
 
 # Picture file to image, and back.
 from nst_helpers.files.settings import load_settings
+from nst_helpers.files.sources import sample_images
 from nst_helpers.images import (
     load_alpha,
     load_image,
     noise_like,
     resize_image,
-    sample_images,
     save_animation,
     save_image,
     to_pil,

@@ -19,38 +19,28 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nst_helpers import _validate
-from nst_helpers.files import reading, sources, writing
+from nst_helpers.files import writing
+from nst_helpers.files.reading import MAX_PIXELS, read_picture
+from nst_helpers.files.reading import pixel_size as pixel_size
 from nst_helpers.files.settings import load_settings as load_settings
 from nst_helpers.files.sources import PictureFile, StrPath
+from nst_helpers.files.sources import sample_images as sample_images
 from nst_helpers.files.tensors import from_array
+from nst_helpers.files.tensors import load_upload as load_upload
 from nst_helpers.files.tensors import to_image as to_image
+from nst_helpers.files.writing import validate_output as validate_output
 
 __all__ = [
     "load_alpha",
     "load_image",
     "noise_like",
     "resize_image",
-    "sample_images",
     "save_animation",
     "save_image",
     "to_pil",
 ]
 
-MAX_PIXELS = reading.MAX_PIXELS
 ONE_IMAGE = "one RGB image, (1, 3, H, W) or (3, H, W)"
-
-
-def sample_images() -> dict[str, Path]:
-    """Return the pictures that come with the package, name to file, in alphabetical order.
-
-    ``load_image`` takes their names too: ``load_image("chelsea")``. Sources and licences are in
-    ``CREDITS.md`` beside them. Raises FileNotFoundError if they are not installed.
-    """
-    if not (samples := sources.sample_files()):
-        raise FileNotFoundError(
-            f"the sample pictures are not installed: no .jpg in {sources.SAMPLES}"
-        )
-    return samples
 
 
 def load_image(source: PictureFile, size: int | None = None) -> torch.Tensor:
@@ -78,7 +68,7 @@ def load_image(source: PictureFile, size: int | None = None) -> torch.Tensor:
         If the file is not a readable picture, is enormous (over 170 million pixels), or ``size``
         is not a positive whole number.
     """
-    picture, remarks = reading.read_picture(source, _pixels(size))
+    picture, remarks = read_picture(source, _pixels(size))
     for remark in remarks:
         warnings.warn(remark, stacklevel=2)
     return from_array(np.asarray(picture))
@@ -98,20 +88,10 @@ def load_alpha(source: PictureFile, size: int | None = None) -> torch.Tensor:
         (1, 1, H, W) float32, from 0 (transparent) to 1, in the shape that ``load_image`` gives; all
         ones if the file has no transparency.
     """
-    picture, _ = reading.read_picture(source, _pixels(size))
+    picture, _ = read_picture(source, _pixels(size))
     if picture.mode != "RGBA":
         return torch.ones(1, 1, picture.height, picture.width, dtype=torch.float32, device="cpu")
     return from_array(np.asarray(picture.getchannel("A")))[:, :1].clone()
-
-
-def load_upload(name: str, content: bytes | memoryview, size: int) -> torch.Tensor:
-    """Read what a stranger has uploaded as an image, as ``load_image`` does, at bounded cost.
-
-    One of six formats, of 16 million pixels at most (a JPEG 32: it is made smaller while decoding).
-    ``name`` is for messages; the shorter side gets ``size`` pixels, or its own if it is shorter.
-    """
-    picture, _ = reading.read_picture(content, _pixels(size), name=name, upload=True)
-    return from_array(np.asarray(picture))
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:
@@ -133,11 +113,6 @@ def to_pil(image: torch.Tensor) -> Image.Image:
         raise _validate.wrong("image", ONE_IMAGE, image)
     values = values[0].clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
-
-
-def validate_output(path: StrPath, size: tuple[int, int] | None = None) -> Path:
-    """Return ``path``, its folder made, if a picture (of width and height) can be written there."""
-    return writing.output_path(path, size)
 
 
 def save_image(
@@ -180,7 +155,7 @@ def save_image(
         if _validate.tensor("alpha", alpha, f"{shape}, as the image").shape != shape:
             raise _validate.wrong("alpha", f"{shape}, as the image", alpha)
         picture.putalpha(to_pil(alpha.expand(-1, 3, -1, -1)).getchannel(0))
-    return writing.write_picture(picture, writing.named_path(path, picture.size), settings)
+    return writing.write_picture(picture, writing.named_path(path), settings)
 
 
 def save_animation(
@@ -222,8 +197,7 @@ def save_animation(
     quality = int(_validate.number_between("quality", quality, 0, 100))
     durations = [_validate.positive_int("milliseconds", milliseconds)] * (len(frames) - 1)
     durations.append(_validate.positive_int("last", last))
-    path = writing.named_path(path, frames[0].size)
-    return writing.write_animation(frames, path, durations, quality)
+    return writing.write_animation(frames, writing.named_path(path), durations, quality)
 
 
 def encode_image(image: torch.Tensor, quality: int = 90) -> bytes:
@@ -232,11 +206,6 @@ def encode_image(image: torch.Tensor, quality: int = 90) -> bytes:
     # In full colour: JPEG's usual half of it makes white noise grey.
     to_pil(image).save(file, format="JPEG", quality=quality, subsampling=0)
     return file.getvalue()
-
-
-def pixel_size(source: PictureFile) -> tuple[int, int]:
-    """Return width and height of a picture that ``load_image`` can read, without decoding it."""
-    return reading.picture_size(source)
 
 
 def resize_image(image: torch.Tensor, scale: float) -> torch.Tensor:

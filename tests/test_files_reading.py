@@ -379,7 +379,7 @@ def test_reading_in_threads_leaves_the_warning_filters_as_they_were():
 
 
 def blank_png(side, depth, colour, channels):
-    compress, row = zlib.compressobj(9), bytes(1 + side * channels * depth // 8)
+    compress, row = zlib.compressobj(1), bytes(1 + side * channels * depth // 8)
     data = b"".join([*(compress.compress(row) for _ in range(side)), compress.flush()])
     head = struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0)
     parts = chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -434,7 +434,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         ("upload", lambda: encoded(Image.new("RGBA", (4000, 4000)), "WEBP"), 400),
         ("upload", lambda: blank_png(4000, 16, 6, 4), 400),
         ("file", lambda: blank_png(13_000, 16, 0, 1), 600),
-        ("file", lambda: blank_png(13_000, 8, 6, 4), 1000),
     ],
 )
 def test_what_looks_small_does_not_take_gigabytes(how, source, megabytes):

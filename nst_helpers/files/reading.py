@@ -20,7 +20,7 @@ from nst_helpers.files.kinds import CONVERT, HEAD_BYTES, RAW, kind_of, looks_lik
 from nst_helpers.files.png import significant_bits
 from nst_helpers.files.sources import PictureFile, open_source
 
-__all__ = ["MAX_PIXELS", "from_pillow", "picture_size", "read_picture"]
+__all__ = ["MAX_PIXELS", "from_pillow", "pixel_size", "read_picture"]
 
 UPLOAD_PIXELS = 16_000_000
 MAX_PIXELS = 170_000_000  # decoding more takes gigabytes: either a mistake or a decompression bomb
@@ -105,7 +105,7 @@ def from_pillow(picture: Image.Image) -> tuple[Image.Image, list[str]]:
         return picture, [f"the picture {remark}" for remark in remarks]
 
 
-def picture_size(source: PictureFile) -> tuple[int, int]:
+def pixel_size(source: PictureFile) -> tuple[int, int]:
     """Return width and height of a picture file, as it is stored, without decoding it."""
     with _opened(source, None, FORMATS) as (_, file, _):
         width, height = file.size

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-__all__ = ["PictureFile", "StrPath", "as_path", "open_source", "sample_files"]
+__all__ = ["PictureFile", "StrPath", "as_path", "open_source", "sample_images"]
 
 StrPath: TypeAlias = str | os.PathLike[str]
 PictureFile: TypeAlias = StrPath | bytes | bytearray | memoryview  # or what is in a file
@@ -18,9 +18,15 @@ if not SAMPLES.is_dir():
     SAMPLES = SAMPLES.parents[1] / "images"  # where a clone has them
 
 
-def sample_files() -> dict[str, Path]:
-    """Return the pictures that come with the package, name to file, in alphabetical order."""
-    return {path.stem: path for path in sorted(SAMPLES.glob("*.jpg"))}
+def sample_images() -> dict[str, Path]:
+    """Return the pictures that come with the package, name to file, in alphabetical order.
+
+    ``load_image`` takes their names too: ``load_image("chelsea")``. Sources and licences are in
+    ``CREDITS.md`` beside them. Raises FileNotFoundError if they are not installed.
+    """
+    if not (samples := _samples()):
+        raise FileNotFoundError(f"the sample pictures are not installed: no .jpg in {SAMPLES}")
+    return samples
 
 
 def as_path(path: Any, argument: str = "path") -> Path:
@@ -76,7 +82,7 @@ def open_source(source: Any, samples: bool = True) -> tuple[str, BinaryIO]:
         )
     path = as_path(source, "source")
     if not _is_file(path):
-        path = (sample_files() if samples else {}).get(str(source), path)
+        path = (_samples() if samples else {}).get(str(source), path)
     if not _is_file(path):
         raise _missing(source, path)
     try:
@@ -97,7 +103,7 @@ def _missing(source: StrPath, path: Path) -> Exception:
             return FileNotFoundError(f"{path} is a device or a pipe, not a picture file")
     except OSError:  # such as a name that is too long
         pass
-    names = ", ".join(sample_files()) or f"none in {SAMPLES}"
+    names = ", ".join(_samples()) or f"none in {SAMPLES}"
     return FileNotFoundError(
         f"there is no picture {str(source)!r} (looked in {Path.cwd()}); sample pictures: {names}"
     )
@@ -113,3 +119,7 @@ def _is_file(path: Path) -> bool:
 def _short(value: Any) -> str:
     text = repr(value) if isinstance(value, str | bytes | int | float) else type(value).__name__
     return "None" if value is None else text if len(text) < 100 else f"{text[:97]}..."
+
+
+def _samples() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(SAMPLES.glob("*.jpg"))}

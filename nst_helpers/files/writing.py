@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 from nst_helpers.files.settings import KEYWORD, settings_as_text
 from nst_helpers.files.sources import StrPath, as_path
 
-__all__ = ["named_path", "output_path", "write_animation", "write_picture"]
+__all__ = ["named_path", "validate_output", "write_animation", "write_picture"]
 
 # The longest side that each format has room for.
 MOST_PIXELS = {"WEBP": 16_383, "JPEG": 65_500, "MPO": 65_500, "GIF": 65_535, "AVIF": 65_535}
@@ -57,16 +57,13 @@ def named_path(path: StrPath, size: tuple[int, int] | None = None) -> Path:
         If it does not.
     """
     path = as_path(path)
-    most = MOST_PIXELS.get(_format_of(path))
-    if size and most and max(size) > most:
-        raise ValueError(
-            f"cannot write {path.name!r}: its format ends at {most} pixels a side, and the "
-            f"picture has {size[0]} x {size[1]}; .png has room"
-        )
+    kind = _format_of(path)
+    if size and (problem := _no_room(path, kind, size)):
+        raise ValueError(f"{problem}; .png has room")
     return path
 
 
-def output_path(path: StrPath, size: tuple[int, int] | None = None) -> Path:
+def validate_output(path: StrPath, size: tuple[int, int] | None = None) -> Path:
     """Return ``path``, ``~`` expanded and its folder made, if a picture can be written there.
 
     Parameters
@@ -172,7 +169,10 @@ def write_animation(
 def _write(picture: Image.Image, path: Path, options: dict[str, Any]) -> Path:
     """Write a file, or another if that fails, which is then said."""
     try:
-        data = _encode(picture, _format_of(path), options)
+        kind = _format_of(path)
+        if problem := _no_room(path, kind, picture.size):
+            raise OSError(problem)
+        data = _encode(picture, kind, options)
         with _named_errors(path):
             _replace(_target(path), data)
     except (IsADirectoryError, MemoryError):
@@ -184,6 +184,17 @@ def _write(picture: Image.Image, path: Path, options: dict[str, Any]) -> Path:
             raise OSError(f"{reason}; nor could it be written anywhere else") from None
         raise OSError(f"{reason}; the picture is in {other} instead") from None
     return path
+
+
+def _no_room(path: Path, kind: str, size: tuple[int, int]) -> str | None:
+    """Return what is wrong if a format has no room for a picture of that size."""
+    most = MOST_PIXELS.get(kind)
+    if most is None or max(size) <= most:
+        return None
+    return (
+        f"cannot write {path.name!r}: its format ends at {most} pixels a side, and the picture has "
+        f"{size[0]} x {size[1]}"
+    )
 
 
 def _can_write(kind: str) -> bool:
