@@ -35,7 +35,8 @@ FOREIGN = re.compile(
     | too\ many\ values | to\ unpack | positional\ argument | unexpected\ keyword | list\ indices
     | indices\ must\ be | invalid\ literal | could\ not\ convert | cannot\ convert | codec\ can
     | argument\ must\ be\ a\ string | must\ be\ str,\ bytes | embedded\ null | object\ cannot\ be
-    | maximum\ recursion | integer\ string\ conversion | zip\(\) | unhashable | sequence\ item
+    | maximum\ recursion | integer\ string\ conversion | zip\(\) | unhashable | inhomogeneous
+    | sequence\ item
     | expected\ str | float\(\) | int\(\) | len\(\) | bytes-like | out\ of\ range\ of
     | only\ integer\ tensors | expected\ Tensor | expected\ scalar | expected\ sequence
     | can't\ convert | size\ mismatch | must\ match\ the\ size | shape\ .*\ is\ invalid
