@@ -25,20 +25,23 @@ References
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import nn
 
-from nst_helpers import _validate
-from nst_helpers.engine.devices import PRECISIONS
+from nst_helpers import _convert, _validate
+from nst_helpers.engine.devices import PRECISIONS, own_modes
 from nst_helpers.engine.memory import network_memory, require_memory, target_memory
 from nst_helpers.engine.sums import sum_of_products, sum_of_squares
-from nst_helpers.images import resize_image
+from nst_helpers.images import noise_like, resize_image
 from nst_helpers.network.features import Features, NamedMaps, map_size
 from nst_helpers.network.strips import sums_in_strips, values_per_pixel
+from nst_helpers.network.texture import warn_of_no_texture
 
 __all__ = [
     "CONTENT_LAYERS",
@@ -79,8 +82,8 @@ def gram_matrix(features: torch.Tensor, normalise: bool = True) -> torch.Tensor:
     torch.Tensor
         (B, N, N), symmetric; one matrix for each image of the batch.
     """
-    if features.dim() != 4:
-        raise ValueError(f"expected feature maps (B, N, H, W); got shape {tuple(features.shape)}")
+    _validate.tensor("features", features, _validate.MAPS, "BNHW")
+    normalise = _validate.flag("normalise", normalise)
     gram = sum_of_products(features)
     return gram / (features.shape[2] * features.shape[3]) if normalise else gram
 
@@ -105,11 +108,11 @@ def content_loss(
         (B,), one number per image.
     """
     _validate.one_of("convention", convention, get_args(Convention))
-    _validate.same_batch(features, target)
+    _validate.maps_and_target(features, target)
     if features.shape[1:] != target.shape[1:]:
         raise ValueError(
-            f"feature maps {tuple(features.shape)} and content target {tuple(target.shape)} differ "
-            "in shape: the image must be as large as the content image"
+            f"features {tuple(features.shape)} and content target {tuple(target.shape)} differ in "
+            "shape: the image must be as large as the content image"
         )
     return _scale_content(sum_of_squares(features, target), features[0].numel(), convention)
 
@@ -140,14 +143,14 @@ def style_loss(
     every convention, so that the style image may have any size.
     """
     _validate.one_of("convention", convention, get_args(Convention))
-    _validate.same_batch(features, target)
+    _validate.maps_and_target(features, target, or_gram=True)
+    _, filters, height, width = features.shape
     if target.dim() == 4:
         target = gram_matrix(target)
-    _, filters, height, width = features.shape
     if target.shape[1:] != (filters, filters):
-        shape = tuple(target.shape)
         raise ValueError(
-            f"a layer of {filters} filters cannot match a Gram matrix of shape {shape}"
+            f"features of {filters} filters cannot match a target whose Gram matrix has the shape "
+            f"{tuple(target.shape)}"
         )
     return _scale_style(sum_of_products(features), target, height * width, convention)
 
@@ -167,6 +170,7 @@ def total_variation(image: torch.Tensor) -> torch.Tensor:
     torch.Tensor
         (B,): the sum over neighbours below and to the right, per value.
     """
+    _validate.tensor("image", image, _validate.IMAGE, "B3HW")
     down = (image[:, :, 1:] - image[:, :, :-1]).square().sum((1, 2, 3))
     right = (image[:, :, :, 1:] - image[:, :, :, :-1]).square().sum((1, 2, 3))
     return (down + right) / image[0].numel()
@@ -189,10 +193,10 @@ class StyleTransferLoss(nn.Module):
     net : Features
         See ``load_network``.
     content : torch.Tensor, optional
-        (B, 3, H, W) in [0, 1]. Without it: texture synthesis [1]_.
+        (B, 3, H, W) in [0, 1], a Pillow picture or an array. Without it: texture synthesis [1]_.
     style : torch.Tensor, optional
-        (B, 3, any height, any width) in [0, 1], or a list of such images, whose sizes may differ.
-        Without it: content reconstruction.
+        (B, 3, any height, any width) in [0, 1], a picture or an array, or a list of such images,
+        whose sizes may differ. Without it: content reconstruction.
     alpha, beta : float, or sequence of B floats
         Weights of content and style, for all images or for each. Only their ratio matters to the
         result; with the defaults 1e-4 is nearly all style and 1e-1 nearly all content, as in the
@@ -212,12 +216,13 @@ class StyleTransferLoss(nn.Module):
     ------
     ValueError
         If there is nothing to match, a weight is negative or not finite, a layer is unknown, or an
-        image is too small for the layers.
+        image is too small for the layers, not finite, or far outside [0, 1].
     """
 
     # Equal shapes at every call, and no host synchronisation: a CUDA graph may capture it.
     capturable: ClassVar[bool] = True
 
+    @own_modes()
     def __init__(
         self,
         net: Features,
@@ -234,35 +239,45 @@ class StyleTransferLoss(nn.Module):
         memory: Memory = "normal",
     ) -> None:
         super().__init__()
+        _validate.instance("net", net, Features, "a network, as load_network returns it")
         _validate.one_of("convention", convention, get_args(Convention))
         _validate.one_of("memory", memory, get_args(Memory))
         self.net, self.convention, self.memory = net, convention, memory
         self.alpha = _validate.weight("alpha", alpha, net.device)
         self.beta = _validate.weight("beta", beta, net.device)
         self.tv_weight = _validate.number_at_least("tv_weight", tv_weight, 0)
-        self.content_layers = _validate.names(content_layers)
-        self.style_layers = _validate.names(style_layers)
+        self.content_layers = _validate.names("content_layers", content_layers, _validate.LAYERS)
+        self.style_layers = _validate.names("style_layers", style_layers, _validate.LAYERS)
         self.style_layer_weights = _validate.weights_by_name(
             "style_layer_weights", style_layer_weights, self.style_layers
         )
-        if content is None or not (self.content_layers and torch.as_tensor(alpha).any()):
-            content, self.content_layers = None, ()
-        if style is None or not (self.style_layers and torch.as_tensor(beta).any()):
-            style, self.style_layers = None, ()
+        contents = [] if content is None else [_convert.image("content", content)]
+        styles = [] if style is None else _convert.images("style", style)
+        if not (contents and torch.as_tensor(self.alpha, device=net.device).any()):
+            self.content_layers = ()
+        if not (styles and torch.as_tensor(self.beta, device=net.device).any()):
+            self.style_layers = ()
         if not self.content_layers and not self.style_layers:
             raise ValueError(
                 "nothing to match: give a content image with alpha > 0, or a style image with "
-                f"beta > 0, and layers (got alpha={alpha!r}, beta={beta!r})"
+                f"beta > 0, and layers (alpha={self.alpha}, beta={self.beta})"
             )
-        self._content = content
-        self._styles = [style] if torch.is_tensor(style) else list(style or ())
-        # Buffers, so that .to(device) moves them along.
-        if content is not None:
-            for name, maps in self._maps(content, self.content_layers):
+        net.named("content_layers", self.content_layers)
+        net.named("style_layers", self.style_layers)
+        self._set_targets(contents, styles)
+        grams = {name: self._target("style", name) for name in self.style_layers}
+        warn_of_no_texture(net, contents, styles, grams, self.style_layer_weights)
+
+    def _set_targets(self, contents: list[torch.Tensor], styles: list[torch.Tensor]) -> None:
+        """Hold what is to be matched; as buffers, so that .to(device) moves them along."""
+        self._contents = contents if self.content_layers else []
+        self._styles = styles if self.style_layers else []
+        for image in self._contents:
+            for name, maps in self._maps("content", image, self.content_layers):
                 self.register_buffer(f"content_{name}", maps)  # (B, N, H', W')
         grams: dict[str, list[torch.Tensor]] = {name: [] for name in self.style_layers}
         for image in self._styles:
-            for name, maps in self._maps(image, self.style_layers):
+            for name, maps in self._maps("style", image, self.style_layers):
                 grams[name].append(gram_matrix(maps))
         for name, matrices in grams.items():
             self.register_buffer(f"style_{name}", torch.cat(matrices))  # (B or 1, N, N)
@@ -276,13 +291,16 @@ class StyleTransferLoss(nn.Module):
     @property
     def weights(self) -> tuple[float, ...]:
         """All weights as they are now: ``optimize`` restarts where a callback changes them."""
-        ratio = [torch.as_tensor(weight).flatten() for weight in (self.alpha, self.beta)]
+        new = partial(torch.as_tensor, dtype=torch.float32, device=self.device)
+        ratio = [new(weight).flatten() for weight in (self.alpha, self.beta)]
         return (*torch.cat(ratio).tolist(), self.tv_weight, *self.style_layer_weights.values())
 
+    @own_modes()
     def forward(self, image: torch.Tensor) -> LossTerms:
         """Return the loss of each image of a batch (B, 3, H, W), whose values may pass [0, 1]."""
-        if image.shape != self._valid_shape:
-            self._validate_shape(image)
+        # An image that is being optimised is looked at once: else its device would have to wait.
+        if not (getattr(image, "requires_grad", False) and image.shape == self._valid_shape):
+            self._validate_image(image)
         losses = self._layer_losses_in_strips if self.memory == "low" else self._layer_losses
         content_losses, style_losses = losses(image)
         content = style = image.new_zeros(image.shape[0])
@@ -324,21 +342,22 @@ class StyleTransferLoss(nn.Module):
     def _target(self, kind: Literal["content", "style"], layer: str) -> torch.Tensor:
         return self.get_buffer(f"{kind}_{layer}")
 
+    @own_modes()
     def resized(self, scale: float) -> StyleTransferLoss:
         """Return the same loss for images ``scale`` times as large, content and style alike."""
-        return StyleTransferLoss(
-            self.net,
-            None if self._content is None else resize_image(self._content, scale),
-            [resize_image(style, scale) for style in self._styles] or None,
-            alpha=self.alpha,
-            beta=self.beta,
-            content_layers=self.content_layers,
-            style_layers=self.style_layers,
-            style_layer_weights={n: self.style_layer_weights[n] for n in self.style_layers} or None,
-            tv_weight=self.tv_weight,
-            convention=self.convention,
-            memory=self.memory,
-        )
+        other = copy.copy(self)
+        other._buffers, other.style_layer_weights = {}, dict(self.style_layer_weights)
+        smaller = [[resize_image(x, scale) for x in y] for y in (self._contents, self._styles)]
+        other._set_targets(*smaller)
+        return other
+
+    @torch.no_grad()
+    def explain(self, image: torch.Tensor) -> str:
+        """Return what weights may leave an image as it is, for people; "" if these do not."""
+        _, content, style, _ = self(noise_like(image).to(self.device))
+        ratio = ((self.alpha * content).sum() / (self.beta * style).sum()).item()
+        text = f"the content weighs {ratio:.3g} times the style, by their losses of white noise"
+        return f"{text}: try a smaller alpha" if self.style_layers and ratio > 1 else ""
 
     def memory_needed(self, shape: Iterable[int]) -> int:
         """Return about how many bytes an evaluation of an image (B, 3, H, W) takes at its peak."""
@@ -349,11 +368,13 @@ class StyleTransferLoss(nn.Module):
             strips=self.memory == "low",
         )
 
-    def _validate_shape(self, image: torch.Tensor) -> None:
+    def _validate_image(self, image: torch.Tensor) -> None:
+        _validate.tensor("image", image, _validate.IMAGE, "B3HW")
+        _validate.same_device("image", image, self.device)
         self.net.validate({*self.content_layers, *self.style_layers}, image.shape)
         for name in self.content_layers:
             target = self._target("content", name)
-            _validate.same_batch(image, target)
+            _validate.same_batch(image, target, "content targets")
             size = map_size(name, image.shape)
             if target.shape[2:] != size:
                 raise ValueError(
@@ -361,14 +382,19 @@ class StyleTransferLoss(nn.Module):
                     f"{target.shape[2]} x {target.shape[3]}: they must not differ in shape"
                 )
         for name in self.style_layers:
-            _validate.same_batch(image, self._target("style", name))
+            _validate.same_batch(image, self._target("style", name), "style targets")
+        for weight in (self.alpha, self.beta):
+            if isinstance(weight, torch.Tensor):
+                _validate.same_batch(image, weight, "weights (alpha or beta)")
         require_memory(self.memory_needed(image.shape), image.shape, self.device)
+        if not image.requires_grad:
+            _validate.finite_within("image", image, _validate.UNCLIPPED)
         self._valid_shape = image.shape
 
     @torch.no_grad()
-    def _maps(self, image: torch.Tensor, layers: tuple[str, ...]) -> NamedMaps:
+    def _maps(self, kind: str, image: torch.Tensor, layers: tuple[str, ...]) -> NamedMaps:
         """Yield each layer's maps of a content or style image."""
-        self.net.validate(layers, image.shape)
+        self.net.validate(layers, image.shape, kind)
         needed = target_memory(values_per_pixel(self.net, layers), image.shape)
         require_memory(needed, image.shape, self.device)
         yield from self.net.activations(image.to(self.device), layers)

@@ -11,26 +11,25 @@ References
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
-from nst_helpers import _validate
-from nst_helpers.engine.devices import capture_cuda_graph
-from nst_helpers.engine.memory import estimate_memory, require_memory
+from nst_helpers import _convert, _validate
+from nst_helpers.engine.devices import capture_cuda_graph, own_modes
+from nst_helpers.engine.ending import Ending, Stopped, end_of_all, endings
+from nst_helpers.engine.memory import require_memory_of_run
 from nst_helpers.engine.objective import StepLog
 from nst_helpers.engine.run import Continuation, Options, Run, pyramid_levels
 
 __all__ = ["Loss", "Progress", "Result", "optimize"]
 
 Optimizer = Literal["lbfgs", "adam"]
-Stopped = Literal["steps", "converged", "interrupted", "callback", "not finite", "no progress"]
-
-DEFAULT_LR = {"lbfgs": 1.0, "adam": 0.02}  # Adam's in units of the image range
+LOSS = "a Loss, such as StyleTransferLoss, or a function from an image (B, 3, H, W) to its terms"
 
 
 class Terms(Protocol):
@@ -121,9 +120,10 @@ class Result:
     stopped : str
         Why it ended: "steps" (all were taken), "converged" (no step lowers the loss any more),
         "interrupted" (Ctrl-C), "callback" (it returned False), "not finite" (the loss or its
-        gradient, with no way back), "no progress" (the loss never fell below that of the start).
+        gradient, with no way back), "no progress" (the loss never fell below that of the start, or
+        in 20 steps and more hardly at all, or the image looks the same).
     problem : str
-        A sentence for people where something went wrong, also with one image of a batch; else "".
+        What went wrong, also with one image of a batch, and the likely cause, for people; else "".
     unclipped : torch.Tensor
         ``image`` as the optimiser left it, from where a later run goes on.
 
@@ -144,6 +144,8 @@ class Result:
     relative_gradient: torch.Tensor | None = field(default=None, repr=False)
     # Each image's loss terms, in the order of the history.
     per_image: list[dict[str, list[float]]] = field(default_factory=list, repr=False)
+    # How each image ended, where that is known: images of a batch may differ.
+    endings: list[Ending] = field(default_factory=list, repr=False)
     continuation: Continuation | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -161,15 +163,19 @@ class Result:
         return int(self.history[-1]["step"]) if self.history else 0
 
     def split(self) -> list[Result]:
-        """Return the images of a batch one by one, each with its own history."""
+        """Return the images of a batch one by one, each with its own history and problem."""
         batch = self.image.shape[0]
         return [self] if batch == 1 else [self._part(i) for i in range(batch)]
 
     def _part(self, i: int) -> Result:
         row, scale = slice(i, i + 1), self.relative_gradient
         per_image = [{name: v[row] for name, v in terms.items()} for terms in self.per_image]
+        ending = self.endings[i] if self.endings else Ending(self.stopped, self.problem)
         return replace(
             self,
+            stopped=ending.stopped,
+            problem=ending.problem,
+            endings=[ending],
             image=self.image[row],
             history=[
                 {**entry, **{name: value for name, (value,) in terms.items()}}
@@ -229,6 +235,7 @@ class Progress:
         return self._make_result()
 
 
+@own_modes()
 def optimize(
     loss: Loss | Callable[[torch.Tensor], Terms],
     start: torch.Tensor | Result,
@@ -250,8 +257,8 @@ def optimize(
     loss : Loss or callable
         Image (B, 3, H, W) to named loss terms, such as ``StyleTransferLoss``; see ``Loss``.
     start : torch.Tensor or Result
-        (B, 3, H, W) in [0, 1], left as it is; or an earlier result, to go on from there. Each image
-        of a batch is optimised by itself.
+        (B, 3, H, W) in [0, 1], a Pillow picture or an array, left as it is; or an earlier result,
+        to go on from there. Each image of a batch is optimised by itself.
     steps : int, or one for each level of the pyramid
         Evaluations of the loss and its gradient; L-BFGS needs hardly more than one for each update.
     optimizer : {"lbfgs", "adam"}
@@ -279,29 +286,24 @@ def optimize(
     Returns
     -------
     Result
-        Ctrl-C (or the notebook's stop button) returns the result so far. There is a warning if
-        the result is not ``ok``, or not for every image of the batch.
+        Ctrl-C (or the notebook's stop button) returns the result so far. There is a warning with
+        the likely cause if the result is not ``ok``, or not for every image of the batch.
 
     Raises
     ------
     ValueError
         If an argument is wrong, the loss is not finite at the start, or memory does not suffice.
     """
-    _validate.one_of("optimizer", optimizer, get_args(Optimizer))
-    lr = DEFAULT_LR[optimizer] if lr is None else _validate.positive_number("lr", lr)
-    _validate.positive_int("history_size", history_size)
-    for name, number in (("precondition", precondition), ("range_weight", range_weight)):
-        _validate.number_at_least(name, number, 0)
-    options = Options(optimizer, lr, history_size, precondition, range_weight)
-    result = start if isinstance(start, Result) else Result(start)
-    image = _validate.image("start", result.unclipped, "an image (B, 3, H, W) or a Result")
-    levels = pyramid_levels(_as_loss(loss), image.shape, steps, tuple(pyramid))
-    estimate = partial(estimate_memory, optimizer=optimizer, history_size=history_size)
+    options = Options.validated(optimizer, lr, history_size, precondition, range_weight)
+    _validate.function("callback", callback, "a function of a Progress, or None", or_none=True)
+    numbers = frozenset(_validate.positive_ints("snapshots", snapshots, "numbers of steps"))
+    result, image = _as_start(start)
+    levels = pyramid_levels(_as_loss(loss), image.shape, steps, pyramid)
     for level in levels:
-        needed = estimate(level.loss, level.shape)
-        require_memory(needed, level.shape, level.loss.device or image.device)
-    steps_before, numbers = result.steps_done, frozenset(snapshots)
+        require_memory_of_run(level.loss, level.shape, image.device, optimizer, history_size)
+    steps_before = result.steps_done
     last_step = steps_before + sum(level.steps for level in levels)
+    has_progress = [steps_before > 0 for _ in image]
     outcome = partial(_result, result, None)
     try:
         for level in levels:
@@ -310,13 +312,15 @@ def optimize(
             earlier = result.relative_gradient, result.continuation
             run = Run(level, loss, result.unclipped, options, log, *earlier)
             outcome = partial(_result, result, run)
-            stopped, problem = _descend(run, outcome, last_step, callback, numbers)
-            result = outcome(stopped, problem)
+            stopped = _descend(run, outcome, last_step, callback, numbers)
+            parts = endings(run, stopped, has_progress)
+            result = outcome(*end_of_all(parts, stopped), parts)
             result.continuation = run.continuation(result.unclipped)
+            has_progress = [part.stopped != "no progress" for part in parts]
             if stopped in ("callback", "not finite"):
                 break
         if result.problem:
-            warnings.warn(result.problem, stacklevel=2)
+            _validate.warn(result.problem)
         return result
     except KeyboardInterrupt:  # at any line: in a level, before its first step, or after its last
         result = outcome("interrupted")
@@ -331,8 +335,8 @@ def _descend(
     last_step: int,
     callback: Callable[[Progress], object] | None,
     snapshots: frozenset[int],
-) -> tuple[Stopped, str]:
-    """Gradient descent on the pixels: the loop. Return why it ended, and what the problem was."""
+) -> Stopped:
+    """Gradient descent on the pixels: the loop. Return why it ended."""
     loss, objective, minimizer, log = run.level.loss, run.objective, run.minimizer, run.log
 
     def step() -> None:
@@ -355,28 +359,30 @@ def _descend(
             continue
         log.read()
         if log.nonfinite_in_a_row:
-            problem = run.nonfinite_problem()
+            run.nonfinite_problem()
             if log.nonfinite_in_a_row >= minimizer.patience or is_last:
-                return "not finite", problem
+                return "not finite"
         elif callback is not None:
             record = log.records[-1]
             at = (record.step, last_step, record.sums(), record.seconds)
             if callback(Progress(*at, objective.image, record.terms, outcome)) is False:
-                return "callback", ""
+                return "callback"
             if loss.weights != run.weights and not is_last:
                 run.restart()
         converged = minimizer.stalled()
-    if problem := run.no_progress_problem():
-        return "no progress", problem
-    return "converged" if converged else "steps", log.problem
+    return "converged" if converged else "steps"
 
 
 def _result(
-    before: Result, run: Run | None, stopped: Stopped = "steps", problem: str = ""
+    before: Result,
+    run: Run | None,
+    stopped: Stopped = "steps",
+    problem: str = "",
+    parts: Iterable[Ending] = (),
 ) -> Result:
     """Return what there is so far, whatever comes after it."""
     if run is None or not run.log.steps:
-        return replace(before, stopped=stopped, problem=problem)
+        return replace(before, stopped=stopped, problem=problem, endings=[])
     run.log.read()
     size = {} if run.level.size is None else {"size": run.level.size}
     records = [record for record in run.log.records if any(record.finite)]
@@ -392,8 +398,19 @@ def _result(
         unclipped,
         objective.relative_gradient.to(home, copy=True),
         before.per_image + [record.terms for record in records],
+        list(parts),
     )
 
 
 def _as_loss(loss: Loss | Callable[[torch.Tensor], Terms]) -> Loss:
+    _validate.function("loss", loss, LOSS)
     return loss if isinstance(loss, Loss) else _FunctionLoss(loss)
+
+
+def _as_start(start: torch.Tensor | Result) -> tuple[Result, torch.Tensor]:
+    """Return where to begin as a result, and its image as an optimiser left it."""
+    what = f"{_validate.IMAGE} or a Result"
+    if not isinstance(start, Result):
+        start = Result(_convert.image("start", start, what))
+    _validate.image("start", start.image, what)
+    return start, _validate.image("start", start.unclipped, what, (-math.inf, math.inf))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nst_helpers import _validate
+from nst_helpers import _convert, _validate
 from nst_helpers.images import to_image, to_pil
 from nst_helpers.losses import CONTENT_LAYERS, STYLE_LAYERS
 from nst_helpers.network.features import Features, stride
@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 # Okabe & Ito's colours, which colour-blind people can tell apart.
+SHOWN = (-1.0, 2.0)  # what is clipped when shown; beyond it, values are no image's
+AXES = "matplotlib's Axes"
 COLOURS = {"total": "#000000", "content": "#0072B2", "style": "#D55E00", "tv": "#009E73"}
 
 
@@ -46,7 +48,8 @@ def show_images(
     Parameters
     ----------
     images : sequence of torch.Tensor, or one (B, 3, H, W)
-        Each (1, 3, H, W) or (3, H, W) in [0, 1]; values outside are clipped. Sizes may differ.
+        Each (1, 3, H, W) or (3, H, W) in [0, 1]; values a little outside are clipped. Pillow
+        pictures and arrays (H, W, 3) are taken as well. Sizes may differ.
     titles : sequence of str, optional
         One for each image.
     columns : int, optional
@@ -60,11 +63,15 @@ def show_images(
     -------
     list of Axes
     """
-    pictures = [to_pil(image) for image in images]
-    if not pictures:
-        raise ValueError("there are no images to show")
-    if titles is not None and len(titles) != len(pictures):
-        raise ValueError(f"{len(titles)} titles for {len(pictures)} images")
+    shown = _convert.each("images", images, SHOWN)
+    if not shown:
+        raise ValueError("there are no images to show: got an empty list of images")
+    pictures = [to_pil(image.clamp(0, 1)) for image in shown]
+    if titles is not None:
+        titles = _labels("titles", titles, len(pictures), may_be_empty=False)
+    if columns is not None:
+        columns = _validate.positive_int("columns", columns)
+    height = _validate.number_between("height", height, 0.1, 100)
     if axes is None:
         columns = min(columns or len(pictures), len(pictures))
         rows = math.ceil(len(pictures) / columns)
@@ -75,14 +82,36 @@ def show_images(
         for unused in grid[len(pictures) :]:
             unused.axis("off")
         axes = list(grid)
-    axes = list(axes)[: len(pictures)]
-    for i, (picture, ax) in enumerate(zip(pictures, axes, strict=True)):
+    what = f"a list of {AXES}, one for each of {len(pictures)} images"
+    axes = [
+        _validate.instance("axes", ax, Axes, what) for ax in _validate.listed("axes", axes, what)
+    ]
+    if len(axes) < len(pictures):
+        raise _validate.wrong("axes", what, axes)
+    for i, (picture, ax) in enumerate(zip(pictures, axes, strict=False)):
         ax.imshow(picture, interpolation="antialiased")
         ax.set(xticks=[], yticks=[], anchor="N")  # titles of a row on one line
         ax.spines[:].set_visible(False)
         if titles is not None:
             ax.set_title(titles[i])
-    return axes
+    return axes[: len(pictures)]
+
+
+def _ax(ax: Any, size: tuple[float, float]) -> Axes:
+    """Return where to draw: as given, or in a figure of its own."""
+    if ax is None:
+        return plt.figure(figsize=size, layout="constrained").subplots()
+    drawn_on: Axes = _validate.instance("ax", ax, Axes, f"{AXES}, or None")
+    return drawn_on
+
+
+def _labels(name: str, values: Any, count: int, may_be_empty: bool = True) -> list[str]:
+    what = f"a list of {count} texts"
+    texts = _validate.listed(name, values, what)
+    if len(texts) != count and (texts or not may_be_empty):
+        raise _validate.wrong(name, what, values)
+    texts = [str(_validate.instance(name, text, (str, int, float), what)) for text in texts]
+    return [text.encode(errors="replace").decode() for text in texts]
 
 
 def plot_history(history: Sequence[dict[str, float]] | Result, ax: Axes | None = None) -> Axes:
@@ -99,12 +128,12 @@ def plot_history(history: Sequence[dict[str, float]] | Result, ax: Axes | None =
     -------
     Axes
     """
-    history = history.history if isinstance(history, Result) else history
-    if ax is None:
-        ax = plt.figure(figsize=(5, 3.2), layout="constrained").subplots()
-    steps = [entry["step"] for entry in history]
+    entries = history.history if isinstance(history, Result) else history
+    records = _validate.history("history", entries, COLOURS)
+    ax = _ax(ax, (5, 3.2))
+    steps = [entry["step"] for entry in records]
     for name, colour in COLOURS.items():
-        values = [entry.get(name, 0) for entry in history]
+        values = [entry.get(name, 0) for entry in records]
         if any(values):
             style = "-" if name == "total" else "--"
             ax.semilogy(steps, values, style, color=colour, label=name)
@@ -142,13 +171,17 @@ def show_matrix(
     -------
     Axes
     """
-    values = matrix.detach().float().cpu().numpy()
-    if values.ndim != 2:
-        raise ValueError(f"expected a matrix (R, C); got shape {tuple(matrix.shape)}")
-    if ax is None:
-        size = (1.5 + 0.9 * len(columns), 0.9 + 0.45 * len(rows)) if len(rows) else (3.6, 3.4)
-        ax = plt.figure(figsize=size, layout="constrained").subplots()
-    limit = values.max() if limit is None else limit
+    what = "a matrix (R, C) of numbers"
+    if isinstance(matrix, np.ndarray) and matrix.dtype.kind in "fiu":
+        matrix = torch.from_numpy(matrix.astype(np.float32))
+    values = _validate.tensor("matrix", matrix, what, "RC").detach().float().cpu().numpy()
+    rows = _labels("rows", rows, values.shape[0])
+    columns = _labels("columns", columns, values.shape[1])
+    if title is not None:
+        _validate.instance("title", title, str, "a text, or None")
+    limit = values.max() if limit is None else _validate.positive_number("limit", limit)
+    size = (1.5 + 0.9 * len(columns), 0.9 + 0.45 * len(rows)) if len(rows) else (3.6, 3.4)
+    ax = _ax(ax, size)
     ax.imshow(values, vmin=0, vmax=limit, cmap="viridis", interpolation="nearest")
     ax.set_aspect("auto" if len(rows) else "equal")
     ax.set_xticks(range(len(columns)), columns)
@@ -178,8 +211,10 @@ def plot_layers(net: Features, size: int = 256, ax: Axes | None = None) -> Axes:
     -------
     Axes
     """
-    if ax is None:
-        ax = plt.figure(figsize=(11, 3.6), layout="constrained").subplots()
+    _validate.instance("net", net, Features, "a network, as load_network returns it")
+    size = _validate.positive_int("size", size)
+    _validate.number_between("size", size, 1, 1e6)
+    ax = _ax(ax, (11, 3.6))
     x, ticks = 0.0, []
     for box in _boxes(net, size):
         width = 0.35 + 0.1 * math.log2(box.channels)
@@ -262,12 +297,13 @@ class LiveView:
 
     def __init__(self, show_every: int = 25, height: float = 3.4) -> None:
         self.show_every = _validate.positive_int("show_every", show_every)
-        self.height = height
+        self.height = _validate.number_between("height", height, 0.1, 100)
         self.history: list[dict[str, float]] = []
         self._handle: DisplayHandle | None = None
 
     def __call__(self, progress: Progress) -> None:
         """Record the step, and every ``show_every`` steps draw."""
+        _validate.instance("progress", progress, Progress, "the Progress that optimize hands over")
         if self.history and progress.step <= self.history[-1]["step"]:
             self.history.clear()  # another run
         self.history.append({"step": progress.step, **progress.terms})

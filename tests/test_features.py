@@ -211,12 +211,14 @@ def test_the_least_size_stated_is_exactly_the_least_that_works(layer, extra, wid
     with contextlib.nullcontext() if layer in FULL_SIZE else too_small:
         net(torch.zeros(1, 3, 1, 1), [layer])
     with pytest.raises(ValueError, match=re.escape(layer)) as caught:
-        net(torch.zeros(1, 3, 0, 50), [layer])
+        net.validate([layer], (1, 3, 0, 50))
     least = int(re.search(r"at least (\d+)", str(caught.value))[1])
+    with pytest.raises(ValueError, match="not empty"):
+        net(torch.zeros(1, 3, 0, 50), [layer])
     sizes = (least, least + extra) if wide else (least + extra, least)
     assert min(net(make_picture(*sizes), [layer])[layer].shape) >= 1
     with pytest.raises(ValueError, match=f"{least - 1} x {least + extra}.*at least {least}"):
-        net(torch.zeros(1, 3, least + extra, least - 1), [layer])
+        net.validate([layer], (1, 3, least + extra, least - 1))
 
 
 @pytest.mark.parametrize("layer", ["conv6_1", "relu4_5", "Relu4_2", "", "pool0", "21", "input"])

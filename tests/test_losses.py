@@ -560,7 +560,7 @@ def test_a_single_layer_may_be_a_string(net, content):
         ({"content": None, "style": None}, "nothing to match"),
         ({"style": None, "alpha": 0}, "nothing to match"),
         ({"content": None, "beta": 0}, "nothing to match"),
-        ({"alpha": 0, "beta": 0}, "nothing to match.*alpha=0, beta=0"),
+        ({"alpha": 0, "beta": 0}, "nothing to match.*alpha=0.0, beta=0.0"),
         ({"style": None, "content_layers": []}, "nothing to match"),
         ({"content": None, "style": None, "tv_weight": 1.0}, "nothing to match"),
     ],
@@ -582,7 +582,7 @@ def test_an_image_of_another_size_than_the_content_is_refused(net, content, styl
 def test_a_batch_of_targets_must_fit_the_images(net, content, style, kind):
     targets = {"content": torch.cat([content] * 2), "style": [style] * 2}
     loss = StyleTransferLoss(net, **{kind: targets[kind]})
-    with pytest.raises(ValueError, match="2 targets for 3 images"):
+    with pytest.raises(ValueError, match=f"2 {kind} targets for 3 images"):
         loss(image_like(content, batch=3))
 
 

@@ -92,9 +92,17 @@ def test_titles_are_shown_in_order():
     ("images", "titles", "message"),
     [
         ([], None, "no images"),
-        ([torch.zeros(1, 1, 5, 5)], None, "expected one RGB image"),
+        ([torch.zeros(1, 1, 5, 5)], None, "images must be one RGB image"),
         ([torch.full((1, 3, 5, 5), math.nan)], None, "not finite"),
-        *(([make_picture(6, 8)] * 2, ["one"] * n, f"{n} titles for 2 images") for n in (0, 1, 3)),
+        ([255 * make_picture(6, 8)], None, "images must have values in .*divide by 255"),
+        ("chelsea", None, "images must be a list of images; got 'chelsea'"),
+        (7, None, "images must be a list of images; got 7"),
+        ([make_picture(6, 8)], "x", "titles must be a list of 1 texts; got 'x'"),
+        ([make_picture(6, 8)], [None], "titles must be a list of 1 texts; got None"),
+        *(
+            ([make_picture(6, 8)] * 2, ["one"] * n, "titles must be a list of 2 texts")
+            for n in (0, 1, 3)
+        ),
     ],
 )
 def test_what_cannot_be_shown_is_refused_before_a_figure_is_made(images, titles, message):
@@ -308,7 +316,9 @@ def test_a_matrix_with_names_has_its_numbers():
 
 
 def test_what_is_no_matrix_is_refused():
-    with pytest.raises(ValueError, match=r"matrix \(R, C\); got shape \(1, 2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"matrix \(R, C\) of numbers; got a tensor of shape \(1, 2, 2\)"
+    ):
         show_matrix(torch.zeros(1, 2, 2))
 
 
@@ -327,3 +337,30 @@ def test_maps_and_matrices_are_drawn_on_given_axes(net):
     given_ax = plt.figure().subplots()
     assert plot_layers(net, ax=given_ax) is given_ax
     assert show_matrix(torch.eye(2), ax=given_ax) is given_ax
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda net: show_images([make_picture(6, 8)], columns=0), "columns must be"),
+        (lambda net: show_images([make_picture(6, 8)], height=1e9), "height must be .* 0.1 to 100"),
+        (lambda net: show_images([make_picture(6, 8)], axes=3), "axes must be .* got 3"),
+        (lambda net: show_images([make_picture(6, 8)], axes=[3]), "axes must be .* got 3"),
+        (lambda net: plot_history("x"), "history must be a Result, .* got 'x'"),
+        (lambda net: plot_history([{"total": 1}]), "history must be a Result, .* got {'total': 1}"),
+        (lambda net: plot_history([{"step": 1, "total": "x"}]), "history: total must be a number"),
+        (lambda net: plot_history([], 3), "ax must be matplotlib's Axes, or None; got 3"),
+        (lambda net: show_matrix("x"), "matrix must be a matrix .* got 'x'"),
+        (lambda net: show_matrix(torch.eye(2), rows=["a"]), "rows must be a list of 2 texts; got"),
+        (lambda net: show_matrix(torch.eye(2), limit="x"), "limit must be a number > 0; got 'x'"),
+        (lambda net: show_matrix(torch.eye(2), 3), "title must be a text, or None; got 3"),
+        (lambda net: plot_layers("vgg19"), "net must be a network, .* got 'vgg19'"),
+        (lambda net: plot_layers(net, -3), "size must be a whole number, 1 or more; got -3"),
+        (lambda net: LiveView(height=None), "height must be a number .* got None"),
+        (lambda net: LiveView()(3), "progress must be the Progress .* got 3"),
+    ],
+)
+def test_wrong_arguments_are_named_before_a_figure_is_made(net, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(net)
+    assert plt.get_fignums() == []

@@ -26,9 +26,9 @@ SUB_PACKAGES = [name for name in TREES if name.endswith(".__init__")]
 ROWS = [
     {"_validate", "_console", "_signals", "download", "files"},
     {"images", "engine"},
-    {"network", "control", "_outputs", "_option_values"},
+    {"network", "control", "_convert", "_outputs", "_option_values"},
     {"losses", "optimization"},
-    {"_job", "cluster", "_options", "_conventions"},
+    {"_job", "cluster", "_options", "_conventions", "_watch"},
     {"sweeps", "plots"},
     {"explorer", "lesson"},
     {"__main__"},
@@ -216,7 +216,7 @@ def test_modules_that_must_not_know_each_other_do_not(module, unknown):
         ("IPython", {"plots", "explorer.frontend", "lesson.notebook"}),
         ("ipywidgets", {m for m in MODULES if unit(m) == "explorer"}),
         ("traitlets", {"explorer.widgets"}),
-        ("tqdm", {"__main__", "cluster"}),  # a bar for steps, and one for the runs of a cluster
+        ("tqdm", {"_watch", "cluster"}),  # a bar for steps, and one for the runs of a cluster
         ("distributed", {"cluster", "sweeps"}),  # in sweeps, for a type checker only
         ("dask", {"cluster"}),
         ("urllib.request", {"download"}),  # the internet

@@ -102,12 +102,12 @@ def test_the_steps_of_all_levels_add_up_and_none_has_none(steps, count):
 @pytest.mark.parametrize(
     ("steps", "pyramid", "message"),
     [
-        (9, (32, 16), r"pyramid must rise.* got \(32, 16\)"),
+        (9, (32, 16), r"pyramid must rise.* got \[32, 16\]"),
         (9, (16, 16), "pyramid must rise"),
         (9, (48,), "below the image's shorter side 48"),
-        (9, (0,), "pyramid must be whole numbers, 1 or more; got 0"),
-        (9, (16.0,), r"pyramid must be whole numbers, 1 or more; got 16\.0"),
-        (9, (True,), "pyramid must be whole numbers, 1 or more; got True"),
+        (9, (0,), "pyramid must be whole numbers.*, 1 or more; got 0"),
+        (9, (16.0,), r"pyramid must be whole numbers.*, 1 or more; got 16\.0"),
+        (9, (True,), "pyramid must be whole numbers.*, 1 or more; got True"),
         (0, (), "steps must be a whole number, 1 or more; got 0"),
         (2.5, (), r"steps must be a whole number, 1 or more; got 2\.5"),
         ("9", (), "steps must be a whole number, 1 or more; got '9'"),
@@ -179,24 +179,6 @@ def test_a_run_that_is_not_finite_any_more_says_since_when_and_what_to_try(loss,
     problem = run.nonfinite_problem()
     assert "not finite at step 4" in problem
     assert problem.endswith("Try smaller weights, a smaller lr, or optimizer='adam'")
-
-
-def test_no_progress_is_judged_after_ten_steps_since_the_last_restart(loss, start):
-    run = make_run(loss, start, OPTIONS._replace(optimizer="adam", lr=50.0))
-    take_steps(run, 9)
-    assert run.no_progress_problem() == ""
-    take_steps(run, 1)
-    assert "none of 10 steps" in run.no_progress_problem()
-    assert "lr below 50" in run.no_progress_problem()
-    run.restart()
-    take_steps(run, 9)
-    assert run.no_progress_problem() == ""
-
-
-def test_a_run_that_lowers_the_loss_makes_progress(loss, start):
-    run = make_run(loss, start)
-    take_steps(run, 12)
-    assert run.no_progress_problem() == ""
 
 
 # --- continuing ----------------------------------------------------------------------------------

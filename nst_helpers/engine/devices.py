@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 
-__all__ = ["best_device", "best_precision", "capture_cuda_graph", "describe_device"]
+from nst_helpers import _validate
+
+__all__ = [
+    "best_device",
+    "best_precision",
+    "capture_cuda_graph",
+    "describe_device",
+    "own_modes",
+    "validate_device",
+]
 
 Precision = Literal["float32", "bfloat16"]
 WARM_UP = 3  # steps before one is captured
@@ -25,6 +35,50 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
+def validate_device(name: str, device: Any, is_here: bool = True) -> torch.device:
+    """Return ``device`` as torch's, if this machine has it.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in messages.
+    device : torch.device or str
+    is_here : bool
+        Whether tensors must find a place on it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device, or one that holds no values.
+    """
+    what = "a device that torch has here, such as 'cpu', 'cuda', 'cuda:1' or 'mps'"
+    _validate.instance(name, device, (torch.device, str), what)
+    try:
+        found = torch.device(device)
+        if is_here:
+            torch.empty(1, device=found).item()  # "meta" has no value
+    except Exception as error:  # of any kind: torch's own, or that of a driver
+        raise _validate.wrong(name, what, device) from error
+    return found
+
+
+@contextmanager
+def own_modes() -> Iterator[None]:
+    """Leave the modes that another cell has switched on: inference mode and autocast.
+
+    A tensor that is made in inference mode takes no part in a gradient ever after, and autocast
+    would round what is to be float32. Gradients are recorded or not, as before.
+    """
+    records = torch.is_grad_enabled()
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(records),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
+        yield
+
+
 def describe_device(device: torch.device | str) -> str:
     """Return one line for people, such as ``"CPU (2 threads, x86_64)"``.
 
@@ -32,7 +86,7 @@ def describe_device(device: torch.device | str) -> str:
     ----------
     device : torch.device or str
     """
-    device = torch.device(device)
+    device = validate_device("device", device, is_here=False)
     if device.type == "cuda":
         return f"GPU ({torch.cuda.get_device_name(device)})"
     if device.type == "mps":

@@ -9,9 +9,10 @@ from typing import Any
 import psutil
 import torch
 
+from nst_helpers import _validate
 from nst_helpers.engine.lbfgs import LBFGS
 
-__all__ = ["available_memory", "estimate_memory", "require_memory"]
+__all__ = ["available_memory", "estimate_memory", "require_memory", "require_memory_of_run"]
 
 # Measured by scripts/measure/benchmark.py, part "memory".
 BACKWARD_BYTES = 3  # for each activation of the widest layer: gradients beside what is held
@@ -34,7 +35,11 @@ def estimate_memory(
     optimizer, history_size
         As for ``optimize``.
     """
-    shape = tuple(shape)
+    if not hasattr(loss, "memory_needed"):
+        _validate.function("loss", loss, "a Loss, such as StyleTransferLoss, or a function")
+    shape = _validate.shape_of_images("shape", shape)
+    _validate.one_of("optimizer", optimizer, ("lbfgs", "adam"))
+    history_size = _validate.positive_int("history_size", history_size)
     for_loss = loss.memory_needed(shape) if hasattr(loss, "memory_needed") else 0
     return int(for_loss) + minimizer_memory(optimizer, math.prod(shape), history_size)
 
@@ -60,7 +65,7 @@ def network_memory(
         Whether blocks are computed in strips, and again in the backward pass: then only what goes
         from block to block is held, and one strip.
     """
-    batch, _, height, width = shape
+    batch, _, height, width = _validate.shape_of_images("shape", shape)
     held, widest = sum(values_per_pixel.values()), max(values_per_pixel.values())
     if strips:
         share = min(1, STRIP_ROWS / height)
@@ -136,8 +141,34 @@ def require_memory(needed: int, shape: Iterable[int], device: torch.device | str
     if needed > available:
         _, _, height, width = shape
         scale = (available / needed) ** 0.5
+        fitting = f"{int(width * scale)} x {int(height * scale)}"
+        advice = (
+            f"about {fitting} would fit"
+            if min(width, height) * scale >= 1
+            else ("no size fits: try fewer images at a time, or a smaller history_size")
+        )
         raise ValueError(
             f"{width} x {height} pixels need about {needed / 2**30:.1f} GB of memory and "
-            f"{available / 2**30:.1f} GB are free; about {int(width * scale)} x "
-            f"{int(height * scale)} would fit"
+            f"{available / 2**30:.1f} GB are free; {advice}"
         )
+
+
+def require_memory_of_run(
+    loss: Any, shape: Iterable[int], device: torch.device, optimizer: str, history_size: int
+) -> None:
+    """Raise if a run does not fit.
+
+    Parameters
+    ----------
+    loss, shape, optimizer, history_size
+        As for ``estimate_memory``.
+    device : torch.device
+        Of the image, if the loss has none.
+
+    Raises
+    ------
+    ValueError
+        As ``require_memory``.
+    """
+    needed = estimate_memory(loss, shape, optimizer=optimizer, history_size=history_size)
+    require_memory(needed, shape, loss.device or device)

@@ -158,8 +158,9 @@ def spectral_preconditioner(
     if not exponent:
         return lambda values: values
     height, width = size = image.shape[2:]
-    rows = torch.fft.fftfreq(height, device=image.device)[:, None]
-    columns = torch.fft.rfftfreq(width, device=image.device)
+    options = {"dtype": torch.float32, "device": image.device}
+    rows = torch.fft.fftfreq(height, **options)[:, None]
+    columns = torch.fft.rfftfreq(width, **options)
     squares = rows.square() + columns.square() + LOWEST_FREQUENCY**2  # (H, W // 2 + 1)
     gain = (squares / (NYQUIST**2 + LOWEST_FREQUENCY**2)) ** (-exponent / 4)
     return lambda values: torch.fft.irfft2(torch.fft.rfft2(values) * gain, s=size)

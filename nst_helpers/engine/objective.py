@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from nst_helpers import _validate
+
 __all__ = ["Evaluation", "Objective", "Record", "StepLog"]
 
 SYNC_EVERY = 25  # steps between host reads of the log, where nobody needs them sooner
@@ -79,11 +81,14 @@ class Objective:
         self.image.copy_(image)
         leaf = self.image.detach().requires_grad_(True)
         with torch.enable_grad():
-            loss_terms = self.loss(leaf)
-            (gradient,) = torch.autograd.grad(loss_terms.total.sum(), leaf)
-        terms = {name: term.detach() for name, term in loss_terms._asdict().items()}
+            loss_terms, is_first = self.loss(leaf), not self.has_scale
+            if is_first:
+                _validate_terms(loss_terms, leaf)
+            (gradient,) = torch.autograd.grad(loss_terms.total.sum(), leaf, allow_unused=True)
+        if gradient is None:
+            raise ValueError("the loss's total must depend on the image, and does not")
+        terms = {name: term.detach().float() for name, term in loss_terms._asdict().items()}
         total = terms["total"]
-        is_first = not self.has_scale
         if is_first:
             self._set_scale(total, gradient)
         # Not in the papers: a quadratic penalty outside [0, 1], because clipping the result there
@@ -106,10 +111,9 @@ class Objective:
         self.lowest.fill_(torch.inf)
         self.has_scale = False
 
-    def has_improved(self) -> bool:
-        """Return whether any image of the batch is better than its first, or cannot get better."""
-        flat = self.gradient_scale < FLAT
-        return bool(((self.lowest < self.first) | flat).any())
+    def improved(self) -> torch.Tensor:
+        """Return whether each image is better than its first, or cannot get better, (B,)."""
+        return (self.lowest < self.first) | (self.gradient_scale < FLAT)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return what a later run of the same loss needs beside the best image."""
@@ -215,17 +219,6 @@ class StepLog:
             count += 1
         return count
 
-    @property
-    def problem(self) -> str:
-        """What is wrong with the last record, for people; "" if nothing is."""
-        if not all(self.records[-1].finite):
-            images = [str(i) for i, ok in enumerate(self.records[-1].finite) if not ok]
-            return (
-                f"image {', '.join(images)} of the batch (from 0): the loss or its gradient is not "
-                "finite; the last good image is returned"
-            )
-        return ""
-
     def read(self) -> None:
         """Read the device's rows into records: a host synchronisation."""
         unread = self.unread
@@ -252,6 +245,20 @@ class StepLog:
         # At once, so that an interrupt leaves every step in the log exactly once.
         self.records += records[len(records) - unread :]
         self.read_at = now
+
+
+def _validate_terms(terms: Any, image: torch.Tensor) -> None:
+    """Raise unless a loss has returned what it has to; looks at no value."""
+    what = f"a NamedTuple of tensors ({len(image)},), one number for each image, one called total"
+    if not (callable(getattr(terms, "_asdict", None)) and hasattr(terms, "total")):
+        raise _validate.wrong("what the loss returns", what, terms)
+    for name, term in terms._asdict().items():
+        _validate.tensor(f"the loss's {name}", term, f"a tensor ({len(image)},)", "B")
+        if term.shape != image.shape[:1]:
+            raise _validate.wrong(f"the loss's {name}", f"a tensor ({len(image)},)", term)
+        _validate.same_device(f"the loss's {name}", term, image.device)
+    if not terms.total.requires_grad:
+        raise ValueError("the loss's total must depend on the image, and has no gradient")
 
 
 def _non_finite_message(step: int, names: tuple[str, ...], columns: list[list[float]]) -> str:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 
 from nst_helpers import _validate
+from nst_helpers.engine.ending import DEFAULT_LR
 from nst_helpers.engine.minimizers import Adam, Minimizer, PreconditionedLBFGS
 from nst_helpers.engine.objective import Objective, StepLog
 
 __all__ = ["Continuation", "Level", "Options", "Run", "pyramid_levels"]
 
-MIN_STEPS_TO_JUDGE = 10  # in fewer, a line search may still be backtracking
+Optimizer = Literal["lbfgs", "adam"]
+FAR = 0.3  # of the image range: Adam's steps of this size end in noise, whatever the loss says
 FULL_SIZE_SHARE = 0.2  # of a pyramid's steps are for the full size
 
 
@@ -33,11 +35,36 @@ class Level(NamedTuple):
 class Options(NamedTuple):
     """Those of ``optimize`` that a minimiser and its objective go by."""
 
-    optimizer: Literal["lbfgs", "adam"]
+    optimizer: Optimizer
     lr: float
     history_size: int
     precondition: float
     range_weight: float
+
+    @classmethod
+    def validated(
+        cls,
+        optimizer: Optimizer,
+        lr: float | None,
+        history_size: int,
+        precondition: float,
+        range_weight: float,
+    ) -> Options:
+        """Return them, if all are right; ``lr=None`` is the optimiser's own."""
+        _validate.one_of("optimizer", optimizer, get_args(Optimizer))
+        options = cls(
+            optimizer,
+            DEFAULT_LR[optimizer] if lr is None else _validate.positive_number("lr", lr),
+            _validate.positive_int("history_size", history_size),
+            _validate.number_at_least("precondition", precondition, 0),
+            _validate.number_at_least("range_weight", range_weight, 0),
+        )
+        if optimizer == "adam" and options.lr > FAR:  # which no look at the loss finds
+            _validate.warn(
+                f"lr={options.lr:g} is too large and will paint noise: pixels are in 0..1, and "
+                f"Adam moves them by lr in every step; its default is {DEFAULT_LR['adam']:g}"
+            )
+        return options
 
 
 class Continuation(NamedTuple):
@@ -91,7 +118,7 @@ class Run:
         image = image.to(level.loss.device or image.device).contiguous()
         if relative_gradient is not None:
             relative_gradient = relative_gradient.to(image.device)
-        self.device = image.device
+        self.start, self.device = image, image.device
         self.objective = Objective(level.loss, image, options.range_weight, relative_gradient)
         if continuation is not None and self._fits(continuation, start):
             self.minimizer: Minimizer = copy.deepcopy(continuation.minimizer)
@@ -127,16 +154,6 @@ class Run:
         advice = "Try smaller weights, a smaller lr, or optimizer='adam'"
         return f"{problem}; this is the last good image. {advice}"
 
-    def no_progress_problem(self) -> str:
-        """Return what it may mean that no value is below the first; "" where one is."""
-        steps = self.log.steps - self.restarted_at
-        if steps < MIN_STEPS_TO_JUDGE or self.objective.has_improved():
-            return ""
-        return (
-            f"none of {steps} steps lowered the loss below that of the start, which is returned: "
-            f"the start may be as good as it gets; else try an lr below {self.options.lr:g}"
-        )
-
     def continuation(self, best: torch.Tensor) -> Continuation | None:
         """Return what a later run goes on with; None if the loss takes no weak reference."""
         try:
@@ -158,7 +175,7 @@ class Run:
 
 
 def pyramid_levels(
-    loss: Any, shape: Sequence[int], steps: int | Sequence[int], pyramid: Sequence[int]
+    loss: Any, shape: Sequence[int], steps: int | Sequence[int], pyramid: Iterable[int]
 ) -> list[Level]:
     """Return the sizes to go through, small to full.
 
@@ -169,7 +186,7 @@ def pyramid_levels(
         (B, 3, H, W) of the full-size image.
     steps : int or sequence of int
         In all, or of each level.
-    pyramid : sequence of int
+    pyramid : iterable of int
         Shorter sides before the full size.
 
     Raises
@@ -178,11 +195,10 @@ def pyramid_levels(
         If steps or pyramid are wrong, or the loss cannot be resized.
     """
     sides, full = tuple(shape[2:]), min(shape[2:])
-    for size in pyramid:
-        _validate.positive_int("pyramid", size, "whole numbers")
+    pyramid = _validate.positive_ints("pyramid", pyramid, "whole numbers, shorter sides")
     if any(small >= large for small, large in pairwise((*pyramid, full))):
         raise ValueError(
-            f"pyramid must rise, and stay below the image's shorter side {full}; got {pyramid!r}"
+            f"pyramid must rise, and stay below the image's shorter side {full}; got {pyramid}"
         )
     *coarse_steps, full_steps = _steps_of_levels(steps, len(pyramid) + 1)
     levels = []
@@ -194,8 +210,8 @@ def pyramid_levels(
 
 
 def _steps_of_levels(steps: int | Sequence[int], levels: int) -> list[int]:
-    if isinstance(steps, Sequence) and not isinstance(steps, str):
-        counts = [_validate.positive_int("steps", count) for count in steps]
+    if isinstance(steps, Iterable) and _validate.is_listed(steps):
+        counts = _validate.positive_ints("steps", steps, "a whole number")
     else:
         total, coarse = _validate.positive_int("steps", steps), levels - 1
         if total < levels:

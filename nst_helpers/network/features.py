@@ -17,9 +17,10 @@ from typing import Literal, cast, get_args
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import skip_init
 
 from nst_helpers import _validate
-from nst_helpers.engine.devices import PRECISIONS, Precision
+from nst_helpers.engine.devices import PRECISIONS, Precision, own_modes
 
 __all__ = ["Features"]
 
@@ -58,6 +59,7 @@ class Features(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
+    @own_modes()
     def __init__(
         self,
         weights: dict[str, torch.Tensor],
@@ -67,22 +69,29 @@ class Features(nn.Module):
         source: str = "",
     ) -> None:
         super().__init__()
+        weights = _validate.convolutions("weights", weights)
         _validate.one_of("pooling", pooling, get_args(Pooling))
-        self.pooling, self.name, self.content_scale = pooling, name, content_scale
-        self.source = source
+        self.content_scale = _validate.positive_number("content_scale", content_scale)
+        for argument, text in (("name", name), ("source", source)):
+            _validate.instance(argument, text, str, "a text")
+        self.pooling, self.name, self.source = pooling, name, source
         self.convolutions = nn.ModuleDict()
         for layer in dict.fromkeys(key.split(".")[0] for key in weights):
             weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
-            conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+            sizes, options = weight.shape[1::-1], {"padding": 1, "dtype": torch.float32}
+            # Without torch's own first weights, which would take from its random numbers.
+            conv = skip_init(nn.Conv2d, *sizes, 3, **options)
             conv.load_state_dict({"weight": weight, "bias": bias})
             # Channels last: what convolutions in bfloat16 are fastest with, on CPUs and GPUs.
             self.convolutions[layer] = conv.to(memory_format=torch.channels_last)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        for buffer, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            numbers = torch.tensor(values, dtype=torch.float32, device="cpu")
+            self.register_buffer(buffer, numbers.view(1, 3, 1, 1))
         self.layers = tuple(_with_relu_and_pool(self.convolutions))
         self.precision: Precision = "float32"
         self.eval().requires_grad_(False)
 
+    @own_modes()
     def to_precision(self, precision: Precision) -> Features:
         """Compute in this dtype from now on, and return this network.
 
@@ -101,6 +110,7 @@ class Features(nn.Module):
         """Where the network lives."""
         return self.mean.device
 
+    @own_modes()
     def forward(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
         """Return the named layers' feature maps.
 
@@ -122,8 +132,24 @@ class Features(nn.Module):
         ValueError
             If a layer does not exist, or the images are too small for it.
         """
-        maps = self.activations(images, layers)
+        layers = self.named("layers", layers)
+        _validate.tensor("images", images, _validate.IMAGE, "B3HW")
+        _validate.same_device("images", images, self.device)
+        if not images.requires_grad:
+            _validate.image("images", images)
+        maps = self.activations(images.float(), layers)
         return {layer: values.float().contiguous() for layer, values in maps}
+
+    def named(self, argument: str, layers: Iterable[str]) -> tuple[str, ...]:
+        """Return layers as a tuple, if it has them all; ``argument`` is their name in messages."""
+        layers = _validate.names(argument, layers, _validate.LAYERS)
+        for layer in layers:
+            if layer not in self.layers:
+                raise ValueError(
+                    f"{argument}: the {self.name} has no layer {_validate.shown(layer)}; it has "
+                    f"{', '.join(self.layers)}"
+                )
+        return layers
 
     def activations(self, images: torch.Tensor, layers: Iterable[str]) -> NamedMaps:
         """Yield each named layer and its maps, (B, N, H', W') in the network's precision.
@@ -170,19 +196,13 @@ class Features(nn.Module):
                 yield block
                 block = []
 
-    def validate(self, layers: Iterable[str], shape: Iterable[int]) -> None:
+    def validate(self, layers: Iterable[str], shape: Iterable[int], name: str = "image") -> None:
         """Raise ValueError unless images of ``shape`` (B, 3, H, W) have all these layers."""
         shape = tuple(shape)
-        if len(shape) != 4 or shape[1] != 3:
-            raise ValueError(f"expected images of shape (B, 3, H, W); got {shape}")
-        for layer in layers:
-            if layer not in self.layers:
-                raise ValueError(
-                    f"the {self.name} has no layer {layer!r}; it has {', '.join(self.layers)}"
-                )
+        for layer in self.named("layers", layers):
             if min(shape[2:]) < stride(layer):
                 raise ValueError(
-                    f"an image of {shape[3]} x {shape[2]} pixels (width x height) is too small for "
+                    f"{name} of {shape[3]} x {shape[2]} pixels (width x height) is too small for "
                     f"{layer}: each side must be at least {stride(layer)}"
                 )
 

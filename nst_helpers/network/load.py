@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from typing import Literal, get_args
@@ -9,7 +10,13 @@ from typing import Literal, get_args
 import torch
 
 from nst_helpers import _validate
-from nst_helpers.engine.devices import Precision, best_device, best_precision
+from nst_helpers.engine.devices import (
+    Precision,
+    best_device,
+    best_precision,
+    own_modes,
+    validate_device,
+)
 from nst_helpers.network.features import Features, Pooling
 from nst_helpers.network.input_formats import InputFormat
 from nst_helpers.network.normalisation import normalise_on_samples
@@ -20,6 +27,7 @@ __all__ = ["load_network"]
 LEAST_SCALE = 1e-6  # of the content loss; any network's layers differ by less
 
 
+@own_modes()
 def load_network(
     source: str | os.PathLike[str] = "auto",
     *,
@@ -64,8 +72,16 @@ def load_network(
     """
     _validate.one_of("pooling", pooling, get_args(Pooling))
     _validate.one_of("precision", precision, ("auto", *get_args(Precision)))
-    device = device or best_device()
-    weights, metadata = load_weights(source, input_format=input_format)
+    _validate.flag("normalise", normalise)
+    what = "a name such as 'bundled' or 'vgg19', or the path of a network's file"
+    _validate.instance("source", source, (str, os.PathLike), what)
+    device = best_device() if device is None else validate_device("device", device)
+    try:
+        weights, metadata = load_weights(source, input_format=input_format)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _validate.wrong("source", what, source) from error
+        raise
     scale = _content_scale(metadata)
     net = Features(weights, pooling, metadata["name"], scale, metadata.get("source", "")).to(device)
     done = metadata.get("normalised", "")

@@ -15,6 +15,8 @@ from typing import cast
 
 import torch
 
+from nst_helpers import _validate
+from nst_helpers.engine.devices import own_modes
 from nst_helpers.images import load_image, sample_images
 from nst_helpers.network.features import Features
 
@@ -23,6 +25,7 @@ __all__ = ["normalise_activations"]
 SILENT = 1e-3  # of a layer's typical mean activation: a filter below it is hardly excited
 
 
+@own_modes()
 def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Features:
     """Return the same network with every filter's mean rectified activation scaled to 1.
 
@@ -34,8 +37,8 @@ def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Feat
     ----------
     net : Features
     images : iterable of torch.Tensor
-        (B, 3, H, W) each; sizes may differ. A filter that they hardly excite, less than a
-        thousandth of its layer's average, is scaled like the average instead: else it would
+        (B, 3, H, W) each, in [0, 1]; sizes may differ. A filter that they hardly excite, less than
+        a thousandth of its layer's average, is scaled like the average instead: else it would
         dominate the Gram matrix as soon as an image does excite it.
 
     Returns
@@ -46,19 +49,24 @@ def normalise_activations(net: Features, images: Iterable[torch.Tensor]) -> Feat
     Raises
     ------
     ValueError
-        If there are no images.
+        If there are no images, or one of them is none.
     """
+    _validate.instance("net", net, Features, "a network, as load_network returns it")
+    if isinstance(images, torch.Tensor):  # one, or a batch
+        images = [images]
+    images = _validate.listed("images", images, "a list of images (B, 3, H, W)")
     names = list(net.convolutions)
     relus = [name.replace("conv", "relu") for name in names]
     sums, positions = dict[str, torch.Tensor](), dict.fromkeys(relus, 0)
     with torch.no_grad():
-        for image in images:
+        for i, image in enumerate(images):
+            image = _validate.image(f"images[{i}]", image)
             for layer, maps in net(image.to(net.device), relus).items():
                 total = maps.double().sum((0, 2, 3))  # (N,)
                 sums[layer] = sums.get(layer, 0) + total
                 positions[layer] += maps.shape[0] * maps.shape[2] * maps.shape[3]
     if not sums:
-        raise ValueError("normalise_activations needs at least one image")
+        raise ValueError("normalise_activations needs at least one image; got images=[]")
     weights = {}
     input_mean = torch.ones(3, dtype=torch.float64, device=net.device)
     for name, relu in zip(names, relus, strict=True):
