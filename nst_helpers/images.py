@@ -191,7 +191,9 @@ def save_animation(
     OSError
         If it cannot be written there: then it is somewhere else, and the message says where.
     """
-    frames = [to_pil(image) for image in images]
+    if torch.is_tensor(images):
+        images = _validate.image("images", images).unbind()
+    frames = [to_pil(image) for image in _validate.listed("images", images, "several images")]
     if len({frame.size for frame in frames}) != 1:
         raise ValueError(f"an animation needs images of one size; got {len(frames)} images")
     quality = int(_validate.number_between("quality", quality, 0, 100))
@@ -230,7 +232,7 @@ def resize_image(image: torch.Tensor, scale: float) -> torch.Tensor:
         return image
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(f"scale must leave at most {MAX_PIXELS} pixels; got {scale:g}: {size}")
-    return F.interpolate(image, size, mode="bicubic", antialias=True)
+    return F.interpolate(image.float(), size, mode="bicubic", antialias=True)
 
 
 def cover_image(image: torch.Tensor, height: int, width: int) -> torch.Tensor:

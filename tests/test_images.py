@@ -386,6 +386,7 @@ def test_resize_image_scales_both_sides_and_keeps_the_image_at_a_factor_of_1():
     assert resize_image(image, 0.5).shape == (2, 3, 20, 30)
     assert resize_image(image, 0.001).shape == (2, 3, 1, 1)
     assert resize_image(image, 1) is image
+    assert resize_image(image.half(), 0.5).dtype == torch.float32
     # A fine grating would alias into stripes; taken out first, the mean remains.
     grating = (torch.arange(64) % 2).float().expand(1, 3, 64, 64)
     assert (resize_image(grating, 0.3) - 0.5).abs().max() < 0.05
@@ -652,7 +653,7 @@ BAD_ARGUMENTS = {
         rf"expected an RGB picture, .*got shape {re.escape(str(shape))}": [
             partial(to_image, np.zeros(shape, dtype=np.uint8))
         ]
-        for shape in [(4,), (4, 5, 2), (4, 5, 5), (0, 5, 3), (1, 4, 5, 3), ()]
+        for shape in [(4,), (4, 5, 2), (4, 5, 5), (0, 5, 3), (1, 4, 5, 3)]
     },
     **{
         f"image must be one RGB image, .*got a tensor of shape .*{re.escape(str(shape)[1:])}": [
@@ -669,12 +670,18 @@ BAD_ARGUMENTS = {
     "uint8: for an image, divide by 255": [partial(to_pil, SMALL.to(torch.uint8))],
     "got float64 from 0 to 200: divide by 255": [partial(to_image, np.array([[0.0, 200.0]]))],
     "got int64 from 0 to 200: astype": [partial(to_image, np.array([[0, 200]]))],
-    "from -2.1 to 2.6$": [partial(to_image, np.array([[-2.1, 2.6]]))],
+    "must be .* from -2.1 to 2.6$": [partial(to_image, np.array([[-2.1, 2.6]]))],
     "from nan to nan$": [partial(to_image, np.array([[float("nan"), 0.5]]))],
-    "expected numbers; got": [
+    "picture must be numbers; got": [
         partial(to_image, array) for array in (np.zeros((4, 4), complex), np.full((4, 4), "a"))
     ],
     "got a tensor .1, 3, 2, 2. of torch.float32": [partial(to_image, SMALL)],
+    "picture must be a Pillow picture or an array .*; got": [
+        partial(to_image, picture) for picture in (None, np.True_, "chelsea", {}, [[1], [2, 3]])
+    ],
+    "images must be several images; got": [
+        partial(save_animation, images, "film.gif") for images in (None, 5, "chelsea")
+    ],
     "source must be a path, .*to_image.*; got": [
         partial(load_image, source)
         for source in (None, 5, SMALL, np.zeros((4, 4)), Image.new("L", (4, 4)), ["chelsea"])

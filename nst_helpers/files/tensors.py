@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from nst_helpers.files import reading
+from nst_helpers.files.sources import shown
 
 __all__ = ["from_array", "load_upload", "to_image"]
 
@@ -54,13 +56,14 @@ def to_image(picture: Image.Image | np.typing.NDArray[Any]) -> torch.Tensor:
         picture, remarks = reading.from_pillow(picture)
         for remark in remarks:
             warnings.warn(remark, stacklevel=2)
-    elif torch.is_tensor(picture):
+        return from_array(np.asarray(picture))
+    if torch.is_tensor(picture):
         raise ValueError(
             f"expected a picture or an array; got a tensor {tuple(picture.shape)} of "
             f"{picture.dtype}. Floats in [0, 1], (1, 3, H, W), are an image already; divide uint8 "
             "by 255"
         )
-    return from_array(np.asarray(picture))
+    return from_array(_as_array(picture))
 
 
 def from_array(array: np.typing.NDArray[Any]) -> torch.Tensor:
@@ -82,14 +85,25 @@ def from_array(array: np.typing.NDArray[Any]) -> torch.Tensor:
     return image
 
 
+def _as_array(picture: Any) -> np.typing.NDArray[Any]:
+    """Return the values of a Pillow picture, an array, or a list of lists."""
+    is_scalar = getattr(picture, "shape", None) == ()
+    if isinstance(picture, list | tuple) or (hasattr(picture, "__array__") and not is_scalar):
+        with contextlib.suppress(Exception):  # of numpy, or of whoever wrote __array__
+            return np.asarray(picture)
+    raise ValueError(
+        f"picture must be a Pillow picture or an array (H, W, 3); got {shown(picture)}"
+    )
+
+
 def _refuse_other_range(array: np.typing.NDArray[Any]) -> None:
     """Raise unless an array's values are floats in [0, 1], but for what a filter overshoots."""
     if array.dtype.kind not in "iuf":
-        raise ValueError(f"expected numbers; got an array of {array.dtype}")
+        raise ValueError(f"picture must be numbers; got an array of {array.dtype}")
     least, most = float(array.min()), float(array.max())
     if array.dtype.kind != "f" or not (least >= -OVERSHOOT and most <= 1 + OVERSHOOT):
         advice = "astype(numpy.uint8)" if array.dtype.kind in "iu" else "divide by 255"
         raise ValueError(
-            "expected uint8, uint16, bool, or floats in [0, 1]; got "
+            "picture must be uint8, uint16, bool, or floats in [0, 1]; got "
             f"{array.dtype} from {least:g} to {most:g}" + f": {advice}" * (0 <= least < most < 256)
         )
