@@ -33,7 +33,7 @@ def explore(net, tmp_path):
     made = []
 
     def make(content="chelsea", style="night_sky", **options):
-        options = {"net": net, "size": 48, "steps": 2000, "output": tmp_path / "saved", **options}
+        options = {"net": net, "size": 64, "steps": 2000, "output": tmp_path / "saved", **options}
         made.append(StyleTransferExplorer(content, style, **options))
         return made[-1]
 
@@ -110,7 +110,7 @@ def steps_of(explorer):
 
 
 def test_start_is_shown_before_anything_runs(explorer):
-    noise = noise_like(load_image("chelsea", 48), 0)
+    noise = noise_like(load_image("chelsea", 64), 0)
     assert (load_image(picture(explorer)) - noise).abs().mean() < 0.03  # it comes as JPEG
     assert explorer.run.state == "idle"
     assert step(explorer) == 0
@@ -256,7 +256,7 @@ def test_style_and_content_layer_change_on_the_running_picture(running, setting)
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("content", "coffee"), ("size", 64), ("seed", 3), ("start", "content")]
+    ("setting", "value"), [("content", "coffee"), ("size", 80), ("seed", 3), ("start", "content")]
 )
 def test_other_settings_wait_for_a_reset(running, setting, value):
     shape = running.image.shape
@@ -273,15 +273,15 @@ def test_other_settings_wait_for_a_reset(running, setting, value):
 
 def test_before_the_first_step_all_settings_apply_at_once(explorer):
     fields = explorer.controls.fields
-    fields["size"].value = 64
-    assert min(explorer.image.shape[2:]) == 64
+    fields["size"].value = 80
+    assert min(explorer.image.shape[2:]) == 80
     fields["start"].value = "content"
-    assert torch.equal(explorer.image, load_image("chelsea", 64))
+    assert torch.equal(explorer.image, load_image("chelsea", 80))
     fields["start"].value = "style"
-    assert explorer.image.shape == load_image("chelsea", 64).shape
+    assert explorer.image.shape == load_image("chelsea", 80).shape
     fields["start"].value = "content"
     fields["content"].value = "coffee"
-    assert torch.equal(explorer.image, load_image("coffee", 64))
+    assert torch.equal(explorer.image, load_image("coffee", 80))
     assert not message(explorer)
 
 
@@ -299,13 +299,13 @@ def test_fewer_steps_while_it_runs(explore):
 
 
 def test_upload_becomes_the_content(explorer):
-    data = file_of(make_picture(60, 80, seed=5))
+    data = file_of(make_picture(90, 120, seed=5))
     upload(explorer, "content", "holiday.png", data)
     assert explorer.settings["content"] == "holiday.png (yours)"
     assert not message(explorer)
     explorer.controls.fields["start"].value = "content"
-    assert explorer.image.shape == (1, 3, 48, 64)
-    torch.testing.assert_close(explorer.image, load_image(data, 48))
+    assert explorer.image.shape == (1, 3, 64, 85)
+    torch.testing.assert_close(explorer.image, load_image(data, 64))
 
 
 def test_upload_becomes_the_style_of_the_running_picture(running):
@@ -330,11 +330,11 @@ def test_begins_with_files_and_images(explore, tmp_path):
     ("options", "error", "text"),
     [
         ({"content": "no such"}, FileNotFoundError, "there is no picture 'no such'"),
-        ({"style": torch.zeros(3, 8, 8)}, ValueError, r"expected an image \(1, 3, H, W\)"),
+        ({"style": torch.zeros(3, 8, 8)}, ValueError, r"style must be an image \(1, 3, H, W\)"),
         ({"style": torch.full((1, 3, 40, 40), math.nan)}, ValueError, "not finite"),
         ({"net": "no such"}, FileNotFoundError, "there is no network"),
-        ({"size": 7}, ValueError, "size must be from 32 to 2048; got 7"),
-        ({"steps": 0}, ValueError, "steps must be from 1"),
+        ({"size": 7}, ValueError, "size must be a whole number from 32 to 2048; got 7"),
+        ({"steps": 0}, ValueError, "steps must be a whole number from 1"),
         ({"size": "large"}, ValueError, "size must be"),
     ],
 )
@@ -478,7 +478,7 @@ def test_kept_picture_comes_back_with_its_settings(explorer):
     (kept,) = explorer.controls.strip.kept
     image, at = kept.result.image.clone(), len(kept.result.history)
     explorer.controls.weights.presets.value = 1e-1
-    explorer.settings = {"style": "bojagi", "content": "coffee", "size": 64}
+    explorer.settings = {"style": "bojagi", "content": "coffee", "size": 80}
     click(explorer, "Reset")
     click(explorer, "Start")
     wait_for_step(explorer, 4)
@@ -651,5 +651,5 @@ def test_text_is_short_and_of_no_machine(explorer):
     assert "application/vnd.jupyter.widget-view+json" in data
     assert data["text/plain"] == repr(explorer)
     assert repr(explorer) == (
-        "StyleTransferExplorer('chelsea', 'night_sky', size=48, alpha/beta=0.01)"
+        "StyleTransferExplorer('chelsea', 'night_sky', size=64, alpha/beta=0.01)"
     )

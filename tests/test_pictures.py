@@ -54,7 +54,7 @@ def test_thumbnail_is_a_small_jpeg(name):
     ("picture", "error", "message"),
     [
         ("no such", FileNotFoundError, "there is no picture 'no such'"),
-        (torch.zeros(3, 8, 8), ValueError, r"expected an image \(1, 3, H, W\)"),
+        (torch.zeros(3, 8, 8), ValueError, r"picture must be an image \(1, 3, H, W\)"),
         (torch.full((1, 3, 40, 40), math.nan), ValueError, "not finite"),
     ],
 )
@@ -72,10 +72,10 @@ def test_small_file_raises(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("notes.jpg", b"no picture at all", "notes.jpg: .*not a picture"),
-        ("empty.png", b"", "not a picture"),
-        ("cut.png", file_of(make_picture(90, 90))[:3000], "cannot be read"),
-        ("tiny.png", file_of(make_picture(9, 80)), "only 80 x 9 pixels; it needs 32"),
+        ("notes.jpg", b"no picture at all", "notes.jpg is not a picture"),
+        ("empty.png", b"", "empty.png is empty"),
+        ("cut.png", file_of(make_picture(90, 90))[:3000], "cut.png is broken or cut off"),
+        ("tiny.png", file_of(make_picture(9, 80)), "tiny.png: the picture has only 80 x 9 pixels; it needs 32"),
         ("huge.png", b"\x89PNG" + bytes(9 * 2**20), "huge.png has 9.0 MB; the most is 8 MB"),
     ],
 )

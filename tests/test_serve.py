@@ -63,8 +63,15 @@ def get(address, path="/", headers=KNOWN):
 def kernels(address):
     """The processes of the server's kernels."""
     port = f"--port={urlsplit(address).port}"
-    (server,) = (p for p in psutil.Process().children() if port in p.cmdline())
-    return [p for p in server.children() if "ipykernel_launcher" in p.cmdline()]
+    (server,) = (p for p in psutil.Process().children() if port in command(p))
+    return [p for p in server.children() if "ipykernel_launcher" in command(p)]
+
+
+def command(process):
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):  # it has ended meanwhile
+        return []
 
 
 def open_kernel(address):
@@ -102,10 +109,10 @@ def test_nobody_starts_a_kernel_without_the_token(address):
 
 @pytest.mark.parametrize("path", ["/", "/login", "/voila/static/", "/api/kernels/x-x-x-x-x"])
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "192.168.1.5", ""]
+    "host", ["evil.example", "evil.example:80", "localhost.evil.example", "192.168.1.5", " "]
 )
 def test_other_names_of_the_server_are_refused(address, host, path):
-    assert get(address, path, {**KNOWN, "Host": host})[0] == (403 if host else 400)
+    assert get(address, path, {**KNOWN, "Host": host})[0] == 403
     assert kernels(address) == []
 
 

@@ -25,6 +25,7 @@ from nst_helpers.explorer.networks import Networks
 from nst_helpers.explorer.pictures import Picture, Pictures
 from nst_helpers.explorer.recording import Recording
 from nst_helpers.explorer.saving import save_file
+from nst_helpers.explorer.targets import Targets
 from nst_helpers.explorer.widgets import close_widget, markup
 from nst_helpers.images import encode_image, save_image
 from nst_helpers.losses import StyleTransferLoss
@@ -35,7 +36,6 @@ __all__ = ["StyleTransferExplorer"]
 
 REDRAW_SECONDS = 0.1  # between two pictures
 WAITS_FOR_RESET = "Reset begins with the new setting; until then the old one is painted."
-RESET_SETTINGS = ("content", "start", "size", "seed", "network")  # take effect at a reset
 
 
 class StyleTransferExplorer:
@@ -92,12 +92,12 @@ class StyleTransferExplorer:
     ) -> None:
         # Widgets and the run hold this object weakly: dropped unshown, it takes them along.
         self.output, self.recording, self._redraw_at = Path(output), Recording(), 0.0
-        self._loss: tuple[tuple[str, str], StyleTransferLoss] | None = None
-        self._applied: dict[str, Any] = {}
         self.controls = Controls(Pictures(), served, explain=weakly(self._explain))
         self.controls.settings = {"size": size, "steps": steps, "content": content, "style": style}
-        self._networks = Networks(net, served)
-        self.controls.offer_networks(self._networks.options, self._networks.first)
+        networks = Networks(net, served)
+        self.controls.offer_networks(networks.options, networks.first)
+        self.controls.canvas.say(networks.note)
+        self._targets = Targets(self.controls.pictures, networks, self.controls.canvas.say)
         self.run = BackgroundRun(
             self._new_start(),
             weakly(self._make_loss),
@@ -122,7 +122,6 @@ class StyleTransferExplorer:
         )
         self.controls.canvas.fit_buttons(self.run.state)
         self._begin_from(self.run.result)
-        self.controls.canvas.say(self._networks.note)
         if not self.run.threaded:
             frontend.prepare_colab()
             self.controls.canvas.say(frontend.COLAB_NOTE)
@@ -180,6 +179,7 @@ class StyleTransferExplorer:
     def reset(self) -> None:
         """Go back to the start, with the pictures, size and seed that are set now."""
         self.run.stop()
+        self.controls.canvas.say("")
         self._begin_from(self._new_start())
 
     def keep(self) -> None:
@@ -208,14 +208,13 @@ class StyleTransferExplorer:
         self.settings = settings
         self.reset()
         self._begin_from(result)
-        self.controls.canvas.say("")
 
     def save_png(self) -> Path:
         """Write the picture as PNG, its settings in the file; a cut-out content cuts it out."""
         result = self._result()
         settings = {**self._applied_settings(), "step": result.steps_done}
-        alpha = self.controls.pictures.load_alpha(settings["content"], settings["size"])
-        return self._save("png", lambda path: save_image(result.image, path, settings, alpha=alpha))
+        write = partial(save_image, result.image, settings=settings, alpha=self._targets.alpha())
+        return self._save("png", write)
 
     def save_film(self) -> Path:
         """Write the run as it was shown, as an animation (WebP)."""
@@ -249,14 +248,7 @@ class StyleTransferExplorer:
 
     def _make_loss(self) -> StyleTransferLoss:
         fields = self.controls.fields
-        chosen = style, layer = fields["style"].value, fields["content_layer"].value
-        if self._loss is None or self._loss[0] != chosen:
-            self._loss = None
-            image = self.controls.pictures.load(style, self._applied["size"])
-            net = self._networks.load(self._applied["network"], self.controls.canvas.say)
-            loss = StyleTransferLoss(net, self._content, image, content_layers=[layer])
-            self._loss = chosen, loss
-        return self._loss[1]
+        return self._targets.loss(fields["style"].value, fields["content_layer"].value)
 
     def _update_weights(self, loss: StyleTransferLoss) -> None:
         """Set the weights of the loss to those of the sliders: this is all that a slider does."""
@@ -290,7 +282,7 @@ class StyleTransferExplorer:
         elif self.run.state == "idle":
             error, result = self.run.error, self.run.result
             if error is not None or result.problem:
-                self._loss = None  # which may be the cause
+                self._targets.forget()
             text = explain_end(result) if error is None else self._explain(error)
             if text:
                 self.controls.canvas.say(text)
@@ -313,10 +305,7 @@ class StyleTransferExplorer:
 
     def _new_start(self) -> Result:
         """Apply the settings that wait for a reset; return what they say to begin from."""
-        settings = self.settings
-        self._content, start = self.controls.pictures.content_and_start(settings)
-        self._loss, self._applied = None, {name: settings[name] for name in RESET_SETTINGS}
-        return Result(start)
+        return Result(self._targets.apply(self.settings))
 
     def _begin_from(self, result: Result) -> None:
         self.run.result, self.run.end, self.run.error = result, 0, None
@@ -332,14 +321,14 @@ class StyleTransferExplorer:
 
     def _applied_settings(self) -> dict[str, Any]:
         """Return the settings that the picture is painted with: without those not applied yet."""
-        return {**self.settings, **self._applied}
+        return {**self.settings, **self._targets.applied}
 
     def _next_end(self) -> int:
         steps: int = self.settings["steps"]
         return steps * (self.recording.steps_done // steps + 1)
 
     def _explain(self, error: Exception) -> str:
-        return explain(error, self._applied["size"])
+        return explain(error, self._targets.applied["size"])
 
     def _save(self, ending: str, write: Callable[[Path], Path]) -> Path:
         """Write a file, say so, and offer it as a download; on a page, it is nothing but that."""

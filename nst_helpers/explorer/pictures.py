@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -36,6 +37,9 @@ MAX_PIXELS = 16_000_000  # of an image that a picture becomes
 MIN_SIDE = 32  # pixels, of a picture that is no sample
 THUMBNAIL_SIZE = 96  # pixels, of the shorter side
 DECODED = 2  # uploads that are held as images: a content and a style
+
+# A run loads pictures in its thread; and what silences warnings does so for the whole process.
+ONE_AT_A_TIME = threading.RLock()
 
 Picture: TypeAlias = Any  # what ``Pictures.prepare`` takes
 
@@ -82,10 +86,12 @@ class Pictures:
         if isinstance(picture, str | os.PathLike):
             name = os.fspath(picture)
             if name not in {*self._images, *self._uploads} and name not in sample_images():
-                load_image(name, THUMBNAIL_SIZE)
-                _refuse_small(pixel_size(name))
+                with ONE_AT_A_TIME:
+                    load_image(name, THUMBNAIL_SIZE)
+                    _refuse_small(pixel_size(name))
             return name
-        own = _as_own(role, picture)
+        with ONE_AT_A_TIME:
+            own = _as_own(role, picture)
         _refuse_small((own.image.shape[3], own.image.shape[2]))
         return own
 
@@ -159,10 +165,11 @@ class Pictures:
                 f"{len(self._uploads)} pictures of {used / 2**20:.0f} MB are uploaded already, and "
                 f"{MAX_UPLOADS} or {MAX_BYTES // 2**20} MB are the most: begin again to upload more"
             )
-        image = _read(upload, size)
-        name = self._free_name(f"{filename} (yours)")
-        self._uploads[name] = upload
-        self._hold(name, size, image)
+        with ONE_AT_A_TIME:
+            image = _read(upload, size)
+            name = self._free_name(f"{filename} (yours)")
+            self._uploads[name] = upload
+            self._hold(name, size, image)
         return name
 
     def load(self, name: str, size: int) -> torch.Tensor:
@@ -190,13 +197,12 @@ class Pictures:
             image = self._images[name].image
             _refuse_large((image.shape[3], image.shape[2]), size)
             return resize_image(image, size / min(image.shape[2:])).clamp(0, 1)
-        if name in self._uploads:
-            if name not in self._decoded or self._decoded[name][0] != size:
-                self._hold(name, size, _read(self._uploads[name], size))
-            return self._decoded[name][1]
-        if name not in sample_images():
-            _refuse_large(pixel_size(name), size)
-        return load_image(name, size)
+        with ONE_AT_A_TIME:
+            if name in self._uploads:
+                return self._load_upload(name, size)
+            if name not in sample_images():
+                _refuse_large(pixel_size(name), size)
+            return load_image(name, size)
 
     def content_and_start(self, settings: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the content and the image to begin with, both of the content's shape.
@@ -242,8 +248,17 @@ class Pictures:
             scale = size / min(image.shape[2:])
             return resize_image(alpha.expand(-1, 3, -1, -1), scale)[:, :1].clamp(0, 1)
         upload = self._uploads.get(name)
-        opacity = load_alpha(upload.content if upload else name, size)
+        with ONE_AT_A_TIME:
+            opacity = load_alpha(upload.content if upload else name, size)
         return opacity if opacity.min() < 1 else None
+
+    def _load_upload(self, name: str, size: int) -> torch.Tensor:
+        held_size, held = self._decoded.get(name, (0, None))
+        if held is not None and held_size == size:
+            return held
+        image = _read(self._uploads[name], size)
+        self._hold(name, size, image)
+        return image
 
     def _hold(self, name: str, size: int, image: torch.Tensor) -> None:
         self._decoded.pop(name, None)

@@ -5,12 +5,13 @@ Whoever opens a page speaks to its widgets directly, past what they look like in
 
 from __future__ import annotations
 
+import contextlib
 import html
 import math
 from typing import Any
 
 import ipywidgets
-from traitlets import validate
+from traitlets import TraitError, validate
 
 __all__: list[str] = []
 
@@ -91,7 +92,8 @@ def _filtered(set_state: Any, name: str | None) -> Any:
         # What a browser sends is JSON as Python reads it, with NaN.
         value = state.get(name) if isinstance(state, dict) and name else None
         if value is not None and not (isinstance(value, float) and not math.isfinite(value)):
-            set_state({name: value})
+            with contextlib.suppress(TraitError):  # it stays as it was
+                set_state({name: value})
 
     return set_input
 
