@@ -1,10 +1,9 @@
 """Campaigns of hostile cases: a few of each in the suite, as many as you like by an option."""
 
-import sys
 import tempfile
 
-import psutil
 import pytest
+from oracle import bounded_memory
 
 MEMORY = 3 << 30  # bytes beyond those in use: a picture of 170 million pixels takes them
 
@@ -47,14 +46,5 @@ def _nothing_left_behind(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _bounded_memory():
-    """Whatever asks for more has no memory, rather than the machine."""
-    if sys.platform != "linux":
+    with bounded_memory(MEMORY):
         yield
-        return
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    limit = psutil.Process().memory_info().vms + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)

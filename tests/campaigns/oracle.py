@@ -7,10 +7,12 @@ are none of those that other libraries are known to use.
 import contextlib
 import re
 import signal
+import sys
 import traceback
 import warnings
 from pathlib import Path
 
+import psutil
 import torch
 
 import nst_helpers
@@ -98,6 +100,23 @@ def check_image(image, batch=1):
     assert image.numel()
     assert bool(torch.isfinite(image).all())
     assert 0 <= image.min() <= image.max() <= 1
+
+
+@contextlib.contextmanager
+def bounded_memory(size):
+    """Let whatever asks for more than so many bytes have none, rather than the machine."""
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = psutil.Process().memory_info().vms + size
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _raised_here(error):
