@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-__all__ = ["PictureFile", "StrPath", "as_path", "open_source", "sample_images", "shown"]
+__all__ = ["PictureFile", "StrPath", "as_path", "brief", "open_source", "sample_images"]
 
 StrPath: TypeAlias = str | os.PathLike[str]
 PictureFile: TypeAlias = StrPath | bytes | bytearray | memoryview  # or what is in a file
@@ -45,7 +45,7 @@ def as_path(path: Any, argument: str = "path") -> Path:
     """
     text = os.fsdecode(path) if isinstance(path, str | os.PathLike) else ""
     if not text or "\0" in text:
-        raise ValueError(f"{argument} must be the path of a file; got {shown(path)}")
+        raise ValueError(f"{argument} must be the path of a file; got {brief(path)}")
     try:
         return Path(text).expanduser()
     except RuntimeError:  # no such user
@@ -78,7 +78,7 @@ def open_source(source: Any, samples: bool = True) -> tuple[str, BinaryIO]:
     if not isinstance(source, str | os.PathLike):
         raise ValueError(
             "source must be a path, a sample's name, or the bytes of a file (arrays and Pillow "
-            f"pictures: to_image); got {shown(source)}"
+            f"pictures: to_image); got {brief(source)}"
         )
     path = as_path(source, "source")
     if not _is_file(path):
@@ -95,7 +95,7 @@ def _missing(source: StrPath, path: Path) -> Exception:
     """Return the error that says why there is no file."""
     if match := re.match(r"([a-z][a-z0-9+.-]+):/|data:", str(source), re.IGNORECASE):
         advice = "give the path alone" if match[1] == "file" else "download it, and load that file"
-        return ValueError(f"{shown(str(source))} is an address and not a file: {advice}")
+        return ValueError(f"{brief(str(source))} is an address and not a file: {advice}")
     try:
         if path.is_dir():
             return FileNotFoundError(f"{path} is a folder, not a picture")
@@ -116,7 +116,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def shown(value: Any) -> str:
+def brief(value: Any) -> str:
     """Return a value for a message, in less than a line."""
     try:
         text = repr(value)

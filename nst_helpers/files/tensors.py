@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from nst_helpers.files import reading
-from nst_helpers.files.sources import shown
+from nst_helpers.files.sources import brief
 
 __all__ = ["from_array", "load_upload", "to_image"]
 
@@ -92,7 +92,7 @@ def _as_array(picture: Any) -> np.typing.NDArray[Any]:
         with contextlib.suppress(Exception):  # of numpy, or of whoever wrote __array__
             return np.asarray(picture)
     raise ValueError(
-        f"picture must be a Pillow picture or an array (H, W, 3); got {shown(picture)}"
+        f"picture must be a Pillow picture or an array (H, W, 3); got {brief(picture)}"
     )
 
 
