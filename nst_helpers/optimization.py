@@ -319,8 +319,9 @@ def optimize(
             has_progress = [part.stopped != "no progress" for part in parts]
             if stopped in ("callback", "not finite"):
                 break
-        if result.problem:
-            _validate.warn(result.problem)
+        looks = "one step only looks at the start, which is returned: take more"
+        if warning := result.problem or looks * (result.steps_done == 1 and callback is None):
+            _validate.warn(warning)
         return result
     except KeyboardInterrupt:  # at any line: in a level, before its first step, or after its last
         result = outcome("interrupted")
