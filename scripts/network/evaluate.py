@@ -201,10 +201,10 @@ def borders(
 def contact_sheet(rows: dict[str, Pictures]) -> Image.Image:
     """Paste the networks' pictures pixel for pixel, one network under the other.
 
-    As wide as ten squares: further pictures begin a new band.
+    What does not fit beside each other begins a new band.
     """
-    font, first = ImageFont.load_default(14), next(iter(rows.values()))
-    limit, bands, width = 10 * min(p.shape[2] for p in first.values()), [[]], 0
+    font, first = ImageFont.load_default(11), next(iter(rows.values()))
+    limit, bands, width = max(2000, *(p.shape[3] for p in first.values())), [[]], 0
     for title, picture in first.items():
         if bands[-1] and width + picture.shape[3] > limit:
             bands.append([])
@@ -219,7 +219,8 @@ def contact_sheet(rows: dict[str, Pictures]) -> Image.Image:
         for name, pictures in rows.items():
             x = 0
             for title in band:
-                draw.text((x + 2, y + 2), f"{name}: {title}", "black", font)
+                words = f"{name}: {title}" if x == 0 else title
+                draw.text((x + 2, y + 2), words, "black", font)
                 sheet.paste(nst.to_pil(pictures[title]), (x, y + 20))
                 x += pictures[title].shape[3] + 4
             y += height

@@ -104,8 +104,8 @@ class Pictures:
         """Return a batch (B, 3, H, W) of ``shape`` (B, H, W); a quarter are drawings."""
         count, height, width = shape
         make = augmented_batch if augmented else plain_batch
-        # Photographs are small: in large pictures half of them lie side by side, as two by two.
-        patchwork = max(height, width) >= 160 and self.rng.random() < 0.5
+        # Photographs are small: some lie side by side, as two by two, instead of being enlarged.
+        patchwork = self.rng.random() < (0.5 if max(height, width) >= 160 else 0.3)
         y, x = (self.rng.randint(n // 4, 3 * n // 4) if patchwork else n for n in (height, width))
         images = torch.empty(count, 3, height, width)
         for rows in (slice(0, y), slice(y, height)):
