@@ -87,6 +87,6 @@ def _warn_of_plain_style(
     if share > SHARE and block_of(loudest) >= DEEP:
         _validate.warn(
             f"the style is of one colour, and {share:.0%} of its loss for white noise is that of "
-            f"{loudest}, which does not see colour: the picture will be patches of other colours; "
+            f"{loudest}, which does not see colour: the picture may be patches of other colours; "
             f"leave {loudest} out of style_layers"
         )
