@@ -6,6 +6,7 @@ skipped. A picture of a test that failed lies in output/browser/.
 
 import json
 import shutil
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -37,6 +38,7 @@ FOCUSED = """() => {
     const name = e.closest('.nst-field')?.querySelector('label') ?? e;
     return slider >= 0 ? `slider ${slider}` : name.textContent.trim();
 }"""
+SELECTED = "s => s.selectedOptions[0].textContent.replaceAll('\\u00a0', ' ')"
 STEP = "e => parseInt(e.querySelector('.nst-status b').textContent)"
 
 
@@ -198,9 +200,9 @@ def test_pause_resume_step_stop(notebook, page):
     wait_for(lambda: step(page) == 0)
 
 
-def upload(page, path):
+def upload(page, path, role=0):
     with page.expect_file_chooser() as chooser:
-        page.locator(".nst-choice .widget-upload").first.click()
+        page.locator(".nst-choice .widget-upload").nth(role).click()
     chooser.value.set_files(path)
 
 
@@ -312,6 +314,79 @@ def test_notebook_05_runs_whole(page, lab):
     assert any(views in o.get("data", {}) for _, cell in cells for o in cell)
 
 
+HOSTILE = [
+    "<img src=x onerror=window.hacked=1>",
+    "'\"><svg onload=window.hacked=1>",
+    "$\\href{javascript:window.hacked=1}{x}$",
+    "<b>{0}&lt;i&gt;",
+]
+
+
+def assert_text(page, texts):
+    """Whatever the texts are made of is seen, and nothing of them has become an element."""
+    page.wait_for_timeout(300)  # for what a browser fetches in vain
+    assert page.evaluate("() => window.hacked") is None
+    strange = "img, svg:not(.nst-plot), i, script, mjx-container"
+    assert page.locator(f".nst-explorer .widget-html-content :is({strange})").count() == 0
+    shown = page.locator(".nst-explorer").last.evaluate(
+        "e => e.textContent.replaceAll('\\u00a0', ' ')"
+    )
+    assert [text for text in texts if text not in shown] == []
+
+
+def test_names_of_uploads_run_no_script_on_the_page(page, tmp_path):
+    with server(VOILA, tmp_path) as address:
+        page.goto(address)
+        page.wait_for_selector(".nst-explorer")
+        page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+        for name in HOSTILE:
+            for role, seed in enumerate((1, 2)):
+                noise = np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+                file = tmp_path / f"{name}{seed}.png"
+                Image.fromarray(noise).save(file)
+                upload(page, file, role)
+                label = f"{file.name} (yours)"
+                selected = page.locator(".nst-choice select").nth(role)
+                wait_for(lambda s=selected, t=label: s.evaluate(SELECTED) == t)
+            button(page, "Keep").click()
+            page.locator(".nst-card").filter(has_text=f"{name}2").wait_for()
+            button(page, "Save PNG").click()
+            page.locator(".nst-message a").wait_for()
+            (tmp_path / name).write_text("no picture")
+            upload(page, tmp_path / name)
+            page.locator(".nst-message").filter(has_text=name).wait_for()
+            assert_text(page, [name, f"{name}1.png (yours)", f"{name}2.png (yours)"])
+        start(page)
+        assert_text(page, [])
+
+
+def test_paths_settings_and_networks_run_no_script(notebook, page, lab):
+    folder = lab[1]
+    for name in HOSTILE:
+        page.locator(".nst-choice input[type=text]").first.fill(name)
+        page.keyboard.press("Enter")
+        page.locator(".nst-message").filter(has_text="there is no picture").wait_for()
+        assert_text(page, [])
+        for setting in ("{%r: 1}", "{'style': %r}", "{'network': %r}", "{'steps': %r}"):
+            code = f"try: explorer.settings = {setting % name}\nexcept Exception as e: print(1)"
+            assert "1" in notebook.execute(code)
+            page.locator(".nst-message").filter(has_text="Nothing was changed").wait_for()
+            assert_text(page, [])
+        Image.new("RGB", (60, 90)).save(folder / f"{name}.png")
+        notebook.execute(f"explorer.settings = {{'style': {str(folder / name) + '.png'!r}}}")
+        button(page, "Keep").click()
+        page.locator(".nst-card").filter(has_text=name).wait_for()
+        assert_text(page, [name])
+
+
+def is_alive(address, kernel):
+    try:
+        urllib.request.urlopen(f"{address}/api/kernels/{kernel}").close()
+    except urllib.error.HTTPError as error:
+        return error.code != 404
+    return True
+
+
 def test_served_page_fits_the_window_and_writes_nothing(page, tmp_path):
     with server(VOILA, tmp_path) as address:
         page.goto(address)
@@ -348,4 +423,9 @@ def test_served_page_fits_the_window_and_writes_nothing(page, tmp_path):
         with page.expect_download() as download:
             page.locator(".nst-message a").click()
         assert load_settings(download.value.path())["beta"] == 0.0
+        start(page)  # and it is closed while it paints
+        kernel = page.evaluate("() => document.getElementById('jupyter-config-data').textContent")
+        kernel = json.loads(kernel)["kernelId"]
+        page.goto("about:blank")
+        wait_for(lambda: not is_alive(address, kernel))
     assert list(tmp_path.iterdir()) == [], "a served page writes nothing"

@@ -7,6 +7,7 @@ ever *set* from the run's thread, which works in every front end that shows what
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from typing import Any
 import ipywidgets
 import torch
 
+from nst_helpers import _validate
 from nst_helpers.explorer import frontend
 from nst_helpers.explorer.background import BackgroundRun, weakly
 from nst_helpers.explorer.canvas import explain, explain_end
@@ -91,7 +93,9 @@ class StyleTransferExplorer:
         served: bool = False,
     ) -> None:
         # Widgets and the run hold this object weakly: dropped unshown, it takes them along.
-        self.output, self.recording, self._redraw_at = Path(output), Recording(), 0.0
+        _validate.instance("output", output, (str, os.PathLike), "the path of a folder")
+        self.output, self.recording = Path(output).expanduser(), Recording()
+        self._redraw_at = 0.0
         self.controls = Controls(Pictures(), served, explain=weakly(self._explain))
         self.controls.settings = {"size": size, "steps": steps, "content": content, "style": style}
         networks = Networks(net, served)
@@ -125,6 +129,8 @@ class StyleTransferExplorer:
         if not self.run.threaded:
             frontend.prepare_colab()
             self.controls.canvas.say(frontend.COLAB_NOTE)
+        if served:
+            frontend.refuse_new_widgets()
         frontend.close_predecessors(self)
 
     @property

@@ -45,6 +45,13 @@ def prepare_colab() -> None:
         output.enable_custom_widget_manager()
 
 
+def refuse_new_widgets() -> None:
+    """Let the pages of this kernel speak to the widgets that there are, and make no others."""
+    manager = getattr(getattr(get_ipython(), "kernel", None), "comm_manager", None)
+    if manager is not None:
+        manager.targets.pop("jupyter.widget", None)
+
+
 def close_predecessors(widget: Closable) -> None:
     """Close what earlier runs of this cell have shown.
 

@@ -87,12 +87,12 @@ class Pictures:
             name = os.fspath(picture)
             if name not in {*self._images, *self._uploads} and name not in sample_images():
                 with ONE_AT_A_TIME:
-                    load_image(name, THUMBNAIL_SIZE)
-                    _refuse_small(pixel_size(name))
+                    _look_at_file(role, name)
             return name
         with ONE_AT_A_TIME:
             own = _as_own(role, picture)
-        _refuse_small((own.image.shape[3], own.image.shape[2]))
+        if min(own.image.shape[2:]) < MIN_SIDE:
+            raise _validate.wrong(role, f"a picture of {MIN_SIDE} pixels a side at least", picture)
         return own
 
     def add(self, picture: Picture, name: str = "your image") -> str:
@@ -270,6 +270,16 @@ class Pictures:
         taken = {*self._images, *self._uploads}
         numbered = (f"{name} {number}" for number in itertools.count(2))
         return next(n for n in itertools.chain([name], numbered) if n not in taken)
+
+
+def _look_at_file(role: str, name: str) -> None:
+    try:
+        load_image(name, THUMBNAIL_SIZE)
+        _refuse_small(pixel_size(name))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{role}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{role}: {error}") from error
 
 
 def _as_own(role: str, picture: Picture) -> Own:
