@@ -39,6 +39,7 @@ from nst_helpers.network.load import load_network
 from nst_helpers.optimization import Result, optimize
 from nst_helpers.sweeps import sweep
 
+NAMED = 6  # pictures in a line
 WRONG, FAULT = 1, 70  # exit codes; 70 is a program's own fault in BSD's sysexits.h, too
 
 
@@ -64,7 +65,10 @@ def main(arguments: Sequence[str] | None = None, signals: Signals | None = None)
 
 def _run(arguments: Sequence[str] | None, outputs: Outputs, signals: Signals) -> int:
     """Do what is asked for, and return the exit code."""
-    args = _options.parse(arguments)
+    try:
+        args = _options.parse(arguments)
+    except SystemExit as ending:  # argparse's, after --help or a mistyped command
+        return int(ending.code or 0)
     outputs.command = args.command
     try:
         with _console.warnings_in_one_line(args.command):
@@ -118,6 +122,7 @@ def _make(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
                 raise
             error, result = failure, watch.last.result()  # the steps before it are not lost
         watch.say_warnings([result.problem])
+    _say_on_the_way(outputs)
     if outputs.save(result.image, outputs.path):
         say(f"wrote {outputs.path}: {_summary(result)}")
     code = _exit_code(outputs, {args.command: result})
@@ -157,6 +162,7 @@ def _sweep(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
                 raise
         watch.say_warnings([point.result.problem for point in points])
     results = {names[point.ratio]: point.result for point in points}
+    _say_on_the_way(outputs)
     singles = {outputs.beside(name): result for name, result in results.items() if result.history}
     saved = [path for path, result in singles.items() if outputs.save(result.image, path)]
     say(f"each picture by itself: {', '.join(map(str, saved))}")
@@ -272,6 +278,15 @@ def _about(option: str, value: object) -> Iterator[None]:
 # --- how it ended ------------------------------------------------------------------------------
 
 
+def _say_on_the_way(outputs: Outputs) -> None:
+    """Name the pictures that were written so far."""
+    paths = [str(path) for path in outputs.written]
+    if len(paths) > NAMED:
+        paths[NAMED - 1 : -1] = [f"... ({len(paths)} in all) ..."]
+    if paths:
+        say(f"on the way: {', '.join(paths)}")
+
+
 def _summary(result: Result) -> str:
     seconds = result.history[-1]["seconds"] if result.history else 0.0
     ending = "done" if result.stopped == "steps" else result.stopped
@@ -290,10 +305,7 @@ def _exit_code(outputs: Outputs, results: dict[str, Result]) -> int:
 
 if __name__ == "__main__":
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no word about a home it cannot write
-    try:
-        exit_code = main(signals=SIGNALS)
-    except KeyboardInterrupt:  # at the very end of the message about a mistyped command
-        exit_code = SIGNALS.exit_code
+    exit_code = main(signals=SIGNALS)
     SIGNALS.ignore()
     _console.flush()
     sys.exit(exit_code)

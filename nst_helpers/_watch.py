@@ -39,6 +39,7 @@ class Watch:
         self.bar, self.outputs, self.signals = bar, outputs, signals
         self.save_every, self._caught = save_every, caught
         self.last: Progress | None = None
+        self._texts: set[str] = set()
 
     def step(self, progress: Progress, *name: str) -> None:
         """Show a step, save its picture if it is time to, and stop where there was a signal."""
@@ -55,10 +56,11 @@ class Watch:
     def say_warnings(self, problems: Sequence[str] = ()) -> None:
         """Say what was warned of, once, but for the problems of results, which are said later."""
         known = [problem for problem in problems if problem]
-        for text in dict.fromkeys(str(warning.message) for warning in self._caught):
-            if not any(problem in text for problem in known):
+        for text in [str(warning.message) for warning in self._caught]:
+            if text not in self._texts and not any(problem in text for problem in known):
                 self.bar.clear()
                 say(f"{self.outputs.command}: {text}", error=True)
+            self._texts.add(text)
         self._caught.clear()
 
 
