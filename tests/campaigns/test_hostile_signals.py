@@ -129,8 +129,8 @@ def test_a_signal_at_any_moment_of_a_program_saves_what_is_finished(name, here, 
         assert program.wait(60) in (128 + number, -number), f"after {moment:.1f} s"
         text = Path("said.txt").read_text()
         Path("said.txt").unlink()
-        if program.returncode == -number:  # Python itself had not begun
-            assert not text, f"after {moment:.1f} s: {text}"
+        if program.returncode == -number:  # Python itself had hardly begun
+            assert "site-packages" not in text, f"after {moment:.1f} s: {text}"
             continue
         written = check_what_is_left(here, before, text)
         assert written or not any(int(step) for step in steps), f"after {moment:.1f} s: {text}"
