@@ -97,7 +97,7 @@ def test_settings_go_to_the_widgets_and_come_back(controls):
         ({"alpha": 0.0, "beta": 0.0}, "must not both be 0"),
         ({"alpha": 100.0}, "alpha / beta must be from 1e-05 to 1"),
         ({"style_layer_weights": {"relu9_1": 1.0}}, "style layers must be one of"),
-        ({"style_layer_weights": {"relu1_1": 7.0}}, "the weight of relu1_1 must be a number from 0 to 1; got 7.0"),
+        ({"style_layer_weights": {"relu1_1": 7.0}}, "of relu1_1 must be a number from 0 to 1"),
         ({"content_layer": "relu9_9"}, "content_layer must be one of"),
         ({"start": "middle"}, "start must be one of"),
         ({"size": 5}, "size must be a whole number from 32 to 2048; got 5"),

@@ -75,7 +75,7 @@ def test_small_file_raises(tmp_path):
         ("notes.jpg", b"no picture at all", "notes.jpg is not a picture"),
         ("empty.png", b"", "empty.png is empty"),
         ("cut.png", file_of(make_picture(90, 90))[:3000], "cut.png is broken or cut off"),
-        ("tiny.png", file_of(make_picture(9, 80)), "tiny.png: the picture has only 80 x 9 pixels; it needs 32"),
+        ("tiny.png", file_of(make_picture(9, 80)), "tiny.png: .* only 80 x 9 pixels"),
         ("huge.png", b"\x89PNG" + bytes(9 * 2**20), "huge.png has 9.0 MB; the most is 8 MB"),
     ],
 )
