@@ -5,6 +5,7 @@ import sys
 from oracle import PACKAGE
 
 INSIDE = str(PACKAGE) + "/" if "/" in str(PACKAGE) else str(PACKAGE) + "\\"
+LAST = 15
 
 
 def before_line(number, happens, action):
@@ -37,6 +38,6 @@ def before_line(number, happens, action):
 
 
 def sample_of_lines(lines, count, seed):
-    """Return up to ``count`` numbers out of 1 to ``lines``, evenly from a place by the seed."""
+    """Return about ``count`` numbers out of 1 to ``lines``, and the last ones, where all is won."""
     step = max(1, lines // count)
-    return range(1 + seed % step, lines + 1, step)
+    return sorted({*range(1 + seed % step, lines + 1, step), *range(lines - LAST, lines + 1)})
