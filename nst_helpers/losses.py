@@ -38,6 +38,7 @@ from nst_helpers import _convert, _validate
 from nst_helpers.engine.devices import PRECISIONS, own_modes
 from nst_helpers.engine.memory import network_memory, require_memory, target_memory
 from nst_helpers.engine.sums import sum_of_products, sum_of_squares
+from nst_helpers.engine.threads import sum_per_image
 from nst_helpers.images import noise_like, resize_image
 from nst_helpers.network.features import Features, NamedMaps, map_size
 from nst_helpers.network.strips import sums_in_strips, values_per_pixel
@@ -171,8 +172,8 @@ def total_variation(image: torch.Tensor) -> torch.Tensor:
         (B,): the sum over neighbours below and to the right, per value.
     """
     _validate.tensor("image", image, _validate.IMAGE, "B3HW")
-    down = (image[:, :, 1:] - image[:, :, :-1]).square().sum((1, 2, 3))
-    right = (image[:, :, :, 1:] - image[:, :, :, :-1]).square().sum((1, 2, 3))
+    down = sum_per_image((image[:, :, 1:] - image[:, :, :-1]).square())
+    right = sum_per_image((image[:, :, :, 1:] - image[:, :, :, :-1]).square())
     return (down + right) / image[0].numel()
 
 

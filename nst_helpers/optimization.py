@@ -25,6 +25,7 @@ from nst_helpers.engine.ending import Ending, Stopped, end_of_all, endings
 from nst_helpers.engine.memory import require_memory_of_run
 from nst_helpers.engine.objective import StepLog
 from nst_helpers.engine.run import Continuation, Options, Run, pyramid_levels
+from nst_helpers.engine.threads import on_free_cores
 
 __all__ = ["Loss", "Progress", "Result", "optimize"]
 
@@ -348,6 +349,7 @@ def _descend(
     # A callback may change the loss between two steps; a captured step would not notice.
     if callback is None and loss.capturable and minimizer.capturable:
         step = capture_cuda_graph(step, run.device)
+    step = on_free_cores(step, run.device)
     reads_all = callback is not None or run.device.type == "cpu"  # where reading costs no wait
     converged = False
     while log.steps < run.level.steps and not converged:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 
 from nst_helpers import _validate
+from nst_helpers.engine.threads import sum_per_image
 
 __all__ = ["LBFGS"]
 
@@ -154,7 +155,7 @@ class LBFGS:
         """Store the pair (s, y) where the step was accepted and s^T y > eps |s| |y|."""
         y = gradient - self._gradient
         curvature = self._length * (derivative - self._derivative)  # s^T y
-        size = self._length * self._direction.norm(dim=1) * y.norm(dim=1)
+        size = self._length * _norm(self._direction) * _norm(y)
         stored = accepted & (curvature > CURVATURE_EPS * size)
         scale = torch.where(stored, curvature, 1.0).rsqrt()[:, None]  # makes s^T y = 1
         pair = torch.stack((scale * self._length[:, None] * self._direction, scale * y), 1)
@@ -179,10 +180,11 @@ class LBFGS:
         self._used &= ~exhausted[:, None]
         direction = -self._times_inverse_hessian()
         # By rounding it may be no descent direction: then drop the curvature pairs.
-        size = direction.norm(dim=1) * self._gradient.norm(dim=1)
+        size = _norm(direction) * _norm(self._gradient)
         self._used &= (_dot(direction, self._gradient) < -1e-6 * size)[:, None]
         steepest_descent = ~self._used.any(1)
-        first_length = self.first_step / self._gradient.abs().mean(1).clamp(min=1e-30)
+        mean = sum_per_image(self._gradient.abs()) / self._gradient.shape[1]
+        first_length = self.first_step / mean.clamp(min=1e-30)
         direction = torch.where(
             steepest_descent[:, None], -first_length[:, None] * self._gradient, direction
         )
@@ -229,4 +231,8 @@ def _cubic_minimum(
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return (a * b).sum(1)
+    return sum_per_image(a * b)
+
+
+def _norm(a: torch.Tensor) -> torch.Tensor:
+    return sum_per_image(a.square()).sqrt()

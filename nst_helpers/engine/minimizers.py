@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 
 from nst_helpers.engine.lbfgs import LBFGS
+from nst_helpers.engine.threads import sum_per_image
 
 __all__ = ["Adam", "Minimizer", "PreconditionedLBFGS"]
 
@@ -89,8 +90,8 @@ class PreconditionedLBFGS:
         gradient = self.precondition(gradient)  # with respect to z
         if self.lbfgs is None:
             # The first step of the image is to be of a given size, whatever P makes of it.
-            growth = self.precondition(gradient).abs().mean((1, 2, 3))
-            growth = growth / gradient.abs().mean((1, 2, 3))
+            growth = sum_per_image(self.precondition(gradient).abs())
+            growth = growth / sum_per_image(gradient.abs())
             first_step = FIRST_CHANGE / torch.where(growth > 0, growth, 1.0)
             self.lbfgs = LBFGS(
                 torch.zeros_like(self.image),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from nst_helpers import _validate
+from nst_helpers.engine.threads import sum_per_image
 
 __all__ = ["Evaluation", "Objective", "Record", "StepLog"]
 
@@ -94,7 +95,7 @@ class Objective:
         # Not in the papers: a quadratic penalty outside [0, 1], because clipping the result there
         # would undo much of what was reached, and clipping inside would break L-BFGS's curvature.
         outside = self.image - self.image.clamp(0, 1)
-        value = total + self.penalty / 2 * outside.square().sum((1, 2, 3))
+        value = total + self.penalty / 2 * sum_per_image(outside.square())
         gradient = gradient + per_image(self.penalty) * outside
         finite = value.isfinite() & gradient.isfinite().flatten(1).all(1)
         if is_first:
@@ -128,7 +129,8 @@ class Objective:
 
     def _set_scale(self, total: torch.Tensor, gradient: torch.Tensor) -> None:
         """Set the scale from the first gradient."""
-        scale = gradient.abs().mean((1, 2, 3)).clamp(min=TINY)
+        mean = sum_per_image(gradient.abs()) / gradient[0].numel()
+        scale = mean.clamp(min=TINY)
         # Minimisers get a gradient of 1 on average at first: how far they go, and whether they
         # meet some tiny constant, then does not depend on the scale of the loss.
         self.loss_scale, self.has_scale = 1 / scale, True

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from nst_helpers.engine.threads import sum_per_image
+
 __all__ = ["sum_of_products", "sum_of_squares"]
 
 
@@ -39,7 +41,7 @@ def sum_of_squares(features: torch.Tensor, target: torch.Tensor) -> torch.Tensor
     torch.Tensor
         (B,).
     """
-    return (_to_float32(features) - _to_float32(target)).square().sum((1, 2, 3))
+    return sum_per_image((_to_float32(features) - _to_float32(target)).square())
 
 
 class _SumOfProducts(torch.autograd.Function):
