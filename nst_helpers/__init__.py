@@ -20,48 +20,50 @@ The core is read in this order: ``images``, ``network.features``, ``losses``, ``
 # In the order of the data flow, not of the alphabet.
 # ruff: noqa: I001, RUF022
 
-# Picture file to image, and back.
-from nst_helpers.files.settings import load_settings
-from nst_helpers.files.sources import sample_images
-from nst_helpers.images import (
-    load_alpha,
-    load_image,
-    noise_like,
-    resize_image,
-    save_animation,
-    save_image,
-    to_pil,
-)
-from nst_helpers.lesson.paper_images import fetch_image
+TYPE_CHECKING = False  # what typing says; importing it takes longer than all the rest here
+if TYPE_CHECKING:
+    # Picture file to image, and back.
+    from nst_helpers.files.settings import load_settings
+    from nst_helpers.files.sources import sample_images
+    from nst_helpers.images import (
+        load_alpha,
+        load_image,
+        noise_like,
+        resize_image,
+        save_animation,
+        save_image,
+        to_pil,
+    )
+    from nst_helpers.lesson.paper_images import fetch_image
 
-# Image to feature maps.
-from nst_helpers.engine.devices import best_device, describe_device
-from nst_helpers.network.features import Features
-from nst_helpers.network.load import load_network
-from nst_helpers.network.normalisation import normalise_activations
-from nst_helpers.network.weights import load_weights
+    # Image to feature maps.
+    from nst_helpers.engine.devices import best_device, describe_device
+    from nst_helpers.network.features import Features
+    from nst_helpers.network.load import load_network
+    from nst_helpers.network.normalisation import normalise_activations
+    from nst_helpers.network.weights import load_weights
 
-# Feature maps to numbers.
-from nst_helpers.losses import (
-    CONTENT_LAYERS,
-    STYLE_LAYERS,
-    LossTerms,
-    StyleTransferLoss,
-    content_loss,
-    gram_matrix,
-    style_loss,
-    total_variation,
-)
+    # Feature maps to numbers.
+    from nst_helpers.losses import (
+        CONTENT_LAYERS,
+        STYLE_LAYERS,
+        LossTerms,
+        StyleTransferLoss,
+        content_loss,
+        gram_matrix,
+        style_loss,
+        total_variation,
+    )
 
-# Numbers to image.
-from nst_helpers.engine.memory import estimate_memory
-from nst_helpers.optimization import Loss, Progress, Result, optimize
-from nst_helpers.sweeps import alpha_beta_sweep, sweep
+    # Numbers to image.
+    from nst_helpers.engine.memory import estimate_memory
+    from nst_helpers.optimization import Loss, Progress, Result, optimize
+    from nst_helpers.sweeps import alpha_beta_sweep, sweep
 
-# The ways to look at it.
-from nst_helpers.explorer.explorer import StyleTransferExplorer
-from nst_helpers.lesson.notebook import budget, figures_as_jpeg
-from nst_helpers.plots import LiveView, plot_history, plot_layers, show_images, show_matrix
+    # The ways to look at it.
+    from nst_helpers.explorer.explorer import StyleTransferExplorer
+    from nst_helpers.lesson.notebook import budget, figures_as_jpeg
+    from nst_helpers.plots import LiveView, plot_history, plot_layers, show_images, show_matrix
 
 __all__ = [
     # Picture file to image, and back.
@@ -110,3 +112,46 @@ __all__ = [
     "show_matrix",
 ]
 __version__ = "0.4.0"
+
+# The modules that define them, each with its own __all__.
+_MODULES = (
+    "files.settings",
+    "files.sources",
+    "images",
+    "lesson.paper_images",
+    "engine.devices",
+    "network.features",
+    "network.load",
+    "network.normalisation",
+    "network.weights",
+    "losses",
+    "engine.memory",
+    "optimization",
+    "sweeps",
+    "explorer.explorer",
+    "lesson.notebook",
+    "plots",
+)
+
+if not TYPE_CHECKING:  # or a checker would believe in every name
+
+    def __getattr__(name):
+        """Import a public name when it is first used.
+
+        Torch takes a second or more. ``python -m nst_helpers`` comes through this file before its
+        own code can run, which is to be there for Ctrl-C by then.
+        """
+        import importlib
+
+        for module in _MODULES if name in __all__ else ():
+            home = importlib.import_module(f"{__name__}.{module}")
+            if name in home.__all__:
+                globals()[name] = getattr(home, name)
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
+
+del TYPE_CHECKING

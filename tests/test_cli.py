@@ -698,6 +698,16 @@ def test_what_is_written_is_said(small, capsys, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as on Unix")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_torch_is_imported_ends_the_program_in_one_line(name, here, tmp_path):
+    (tmp_path / "torch.py").write_text(f"import signal\nsignal.raise_signal(signal.{name})\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
+    program = start_program(["texture", "pebbles", "-o", "out.png"], here, env=environment)
+    assert program.communicate()[1].strip() == "interrupted, nothing written"
+    assert program.returncode == 128 + getattr(signal, name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as on Unix")
 def test_a_program_that_is_terminated_saves_its_picture(here, small):
     options = [*small[:2], "--steps", "1000000", *small[4:-1]]
     program = start_program(["texture", "pebbles", "-o", "out.png", *options], here)
