@@ -199,7 +199,7 @@ def test_evaluation_measures_what_it_says(teacher):
     noise = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     # White noise has equal power everywhere; the square is 1 wide, the circle's radius is 1/4.
     assert evaluate.fine_grain(noise) == pytest.approx(1 - np.pi / 16, abs=0.02)
-    smooth = torch.linspace(0, 2 * np.pi, 128).sin().expand(1, 3, 128, 128)
+    smooth = (torch.linspace(0, 2 * np.pi, 128).sin() / 2 + 0.5).expand(1, 3, 128, 128)
     assert evaluate.fine_grain(smooth) < 1e-3
     assert evaluate.likeness(smooth, smooth) == pytest.approx(1)
     assert evaluate.likeness(smooth, 1 - smooth) == pytest.approx(-1)
