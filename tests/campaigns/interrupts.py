@@ -5,7 +5,6 @@ import sys
 from oracle import PACKAGE
 
 INSIDE = str(PACKAGE) + "/" if "/" in str(PACKAGE) else str(PACKAGE) + "\\"
-LAST = 15
 
 
 def before_line(number, happens, action):
@@ -37,7 +36,7 @@ def before_line(number, happens, action):
     return result, lines
 
 
-def sample_of_lines(lines, count, seed):
+def sample_of_lines(lines, count, seed, last=15):
     """Return about ``count`` numbers out of 1 to ``lines``, and the last ones, where all is won."""
     step = max(1, lines // count)
-    return sorted({*range(1 + seed % step, lines + 1, step), *range(lines - LAST, lines + 1)})
+    return sorted({*range(1 + seed % step, lines + 1, step), *range(lines - last, lines + 1)})

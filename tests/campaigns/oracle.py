@@ -53,7 +53,7 @@ FOREIGN = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-PATIENCE = 20  # seconds: nothing hostile takes one, and a hang takes for ever
+PATIENCE = 60  # seconds: nothing hostile takes one on a free machine, and a hang takes for ever
 
 
 def attempt(action, *words, allowed=OURS):
@@ -63,7 +63,7 @@ def attempt(action, *words, allowed=OURS):
     tuple of texts of which one will do.
     """
     error = result = None
-    with _time_limit(), warnings.catch_warnings(record=True) as caught:
+    with time_limit(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             result = action()
@@ -135,13 +135,14 @@ def _where(error):
 
 
 @contextlib.contextmanager
-def _time_limit():
+def time_limit():
     if not hasattr(signal, "SIGALRM"):  # Windows: a hang is seen by whoever waits
         yield
         return
 
-    def stop(*_):
-        raise AssertionError(f"no answer within {PATIENCE} seconds")
+    def stop(_, frame):
+        place = "".join(traceback.format_stack(frame, 3))
+        raise AssertionError(f"no answer within {PATIENCE} seconds, at:\n{place}")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(PATIENCE)

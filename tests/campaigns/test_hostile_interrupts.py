@@ -3,7 +3,7 @@
 import pytest
 import torch
 from interrupts import before_line, sample_of_lines
-from oracle import check_image
+from oracle import check_image, time_limit
 
 import nst_helpers as nst
 from helpers import make_picture, make_weights
@@ -62,7 +62,8 @@ def test_an_interrupted_run_keeps_every_finished_step_once(
 
     whole, lines = before_line(0, interrupt, run)
     for line in sample_of_lines(lines, request.config.getoption("campaign") or SHORT, seed):
-        result, _ = before_line(line, interrupt, run)
+        with time_limit():
+            result, _ = before_line(line, interrupt, run)
         begun = len(evaluations)
         if result is None:
             assert not calls, f"line {line}: steps {calls} are lost"
@@ -97,7 +98,8 @@ def test_an_interrupted_sweep_keeps_every_finished_step_once(function, batch, re
 
     whole, lines = before_line(0, interrupt, run)
     for line in sample_of_lines(lines, request.config.getoption("campaign") or SHORT, seed):
-        results, _ = before_line(line, interrupt, run)
+        with time_limit():
+            results, _ = before_line(line, interrupt, run)
         if results is None:
             assert not calls, f"line {line}: {calls} are lost"
             continue
