@@ -236,7 +236,6 @@ class Progress:
         return self._make_result()
 
 
-@own_modes()
 def optimize(
     loss: Loss | Callable[[torch.Tensor], Terms],
     start: torch.Tensor | Result,
@@ -299,33 +298,35 @@ def optimize(
     _validate.function("callback", callback, "a function of a Progress, or None", or_none=True)
     numbers = frozenset(_validate.positive_ints("snapshots", snapshots, "numbers of steps"))
     result, image = _as_start(start)
-    levels = pyramid_levels(_as_loss(loss), image.shape, steps, pyramid)
-    for level in levels:
-        require_memory_of_run(level.loss, level.shape, image.device, optimizer, history_size)
     steps_before = result.steps_done
-    last_step = steps_before + sum(level.steps for level in levels)
     has_progress = [steps_before > 0 for _ in image]
     outcome = partial(_result, result, None)
     try:
-        for level in levels:
-            seconds = result.history[-1]["seconds"] if result.history else 0.0
-            log = StepLog(result.steps_done, seconds)
-            earlier = result.relative_gradient, result.continuation
-            run = Run(level, loss, result.unclipped, options, log, *earlier)
-            outcome = partial(_result, result, run)
-            stopped = _descend(run, outcome, last_step, callback, numbers)
-            parts = endings(run, stopped, has_progress)
-            result = outcome(*end_of_all(parts, stopped), parts)
-            result.continuation = run.continuation(result.unclipped)
-            has_progress = [part.stopped != "no progress" for part in parts]
-            if stopped in ("callback", "not finite"):
-                break
-        looks = "one step only looks at the start, which is returned: take more"
-        if warning := result.problem or looks * (result.steps_done == 1 and callback is None):
-            _validate.warn(warning)
-        return result
+        with own_modes():
+            levels = pyramid_levels(_as_loss(loss), image.shape, steps, pyramid)
+            for each in levels:
+                require_memory_of_run(each.loss, each.shape, image.device, optimizer, history_size)
+            last_step = steps_before + sum(level.steps for level in levels)
+            for level in levels:
+                seconds = result.history[-1]["seconds"] if result.history else 0.0
+                log = StepLog(result.steps_done, seconds)
+                earlier = result.relative_gradient, result.continuation
+                run = Run(level, loss, result.unclipped, options, log, *earlier)
+                outcome = partial(_result, result, run)
+                stopped = _descend(run, outcome, last_step, callback, numbers)
+                parts = endings(run, stopped, has_progress)
+                result = outcome(*end_of_all(parts, stopped), parts)
+                result.continuation = run.continuation(result.unclipped)
+                has_progress = [part.stopped != "no progress" for part in parts]
+                if stopped in ("callback", "not finite"):
+                    break
+            looks = "one step only looks at the start, which is returned: take more"
+            if warning := result.problem or looks * (result.steps_done == 1 and callback is None):
+                _validate.warn(warning)
+            return result
     except KeyboardInterrupt:  # at any line: in a level, before its first step, or after its last
-        result = outcome("interrupted")
+        with own_modes():
+            result = outcome("interrupted")
         if result.steps_done == steps_before:
             raise
         return result

@@ -80,8 +80,8 @@ def sum_per_image(values: torch.Tensor) -> torch.Tensor:
     """
     rows = values.flatten(1)
     rest = rows.shape[1] % PARTS
-    parts = rows[:, rest:].unflatten(1, (PARTS, -1)).sum(2).sum(1)
-    return parts + rows[:, :rest].sum(1)
+    parts: torch.Tensor = rows[:, rest:].unflatten(1, (PARTS, -1)).sum(2)
+    return parts.sum(1) + rows[:, :rest].sum(1)
 
 
 def _processor_seconds() -> tuple[float, float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from typing import Literal, get_args
@@ -73,15 +72,8 @@ def load_network(
     _validate.one_of("pooling", pooling, get_args(Pooling))
     _validate.one_of("precision", precision, ("auto", *get_args(Precision)))
     _validate.flag("normalise", normalise)
-    what = "a name such as 'bundled' or 'vgg19', or the path of a network's file"
-    _validate.instance("source", source, (str, os.PathLike), what)
     device = best_device() if device is None else validate_device("device", device)
-    try:
-        weights, metadata = load_weights(source, input_format=input_format)
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise _validate.wrong("source", what, source) from error
-        raise
+    weights, metadata = load_weights(source, input_format=input_format)
     scale = _content_scale(metadata)
     net = Features(weights, pooling, metadata["name"], scale, metadata.get("source", "")).to(device)
     done = metadata.get("normalised", "")

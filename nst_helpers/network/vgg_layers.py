@@ -217,7 +217,8 @@ def _vgg(group: Group, tensors: Mapping[str, torch.Tensor]) -> FoundVGG:
         layers = {p: x for p, x in layers.items() if _is_convolution(x)}
     first = next(iter(layers))
     colours = None
-    if layers[first].tensors["weight"].shape == (3, 3, 1, 1):
+    weight = layers[first].tensors.get("weight")
+    if weight is not None and weight.shape == (3, 3, 1, 1):
         colours = convolution("the first layer", layers.pop(first), 3, kernel=1)
     if not layers:
         raise ValueError("a single convolution, of 1 x 1")

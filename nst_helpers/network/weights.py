@@ -85,13 +85,19 @@ def load_weights(
         If VGG-19 must be downloaded and torchvision does not work beside the installed torch.
     """
     _validate.one_of("input_format", input_format, ("auto", *get_args(InputFormat)))
+    what = "a name such as 'bundled' or 'vgg19', or the path of a network's file"
+    _validate.instance("source", source, (str, os.PathLike), what)
     source = os.fspath(source)
     if source in ("auto", "bundled", "vgg19", "random"):
         if input_format not in ("auto", "torchvision"):
             raise ValueError(f"input_format is for files; {source!r} takes torchvision's")
         return _load_auto() if source == "auto" else _load_named(source)
     path = Path(source).expanduser()
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError) as error:  # a name that no system allows
+        raise _validate.wrong("source", what, source) from error
+    if not is_file:
         raise FileNotFoundError(
             f"there is no network {source!r}: give 'auto', 'bundled', 'vgg19', 'random', or the "
             "path of a .pth or .safetensors file"
