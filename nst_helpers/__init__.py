@@ -14,7 +14,8 @@ A picture is optimised until a network sees in it what we asked for::
 >>> result = nst.optimize(loss, nst.noise_like(content, seed=0), steps=300)
 >>> nst.save_image(result.image, "out.png")
 
-The core is read in this order: ``images``, ``network.features``, ``losses``, ``optimization``.
+The core is read in this order: ``images``, ``network.features``, ``layer_losses``, ``losses``,
+``optimization``.
 """
 
 # In the order of the data flow, not of the alphabet.
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     )
     from nst_helpers.lesson.paper_images import fetch_image
 
+    from nst_helpers.control.colors import match_colors, restore_colors
+    from nst_helpers.control.masks import load_masks
+
     # Image to feature maps.
     from nst_helpers.engine.devices import best_device, describe_device
     from nst_helpers.network.features import Features
@@ -44,16 +48,8 @@ if TYPE_CHECKING:
     from nst_helpers.network.weights import load_weights
 
     # Feature maps to numbers.
-    from nst_helpers.losses import (
-        CONTENT_LAYERS,
-        STYLE_LAYERS,
-        LossTerms,
-        StyleTransferLoss,
-        content_loss,
-        gram_matrix,
-        style_loss,
-        total_variation,
-    )
+    from nst_helpers.layer_losses import content_loss, gram_matrix, style_loss, total_variation
+    from nst_helpers.losses import CONTENT_LAYERS, STYLE_LAYERS, LossTerms, StyleTransferLoss
 
     # Numbers to image.
     from nst_helpers.engine.memory import estimate_memory
@@ -77,6 +73,9 @@ __all__ = [
     "save_image",
     "to_pil",
     "fetch_image",
+    "load_masks",
+    "match_colors",
+    "restore_colors",
     # Image to feature maps.
     "Features",
     "load_network",
@@ -119,11 +118,14 @@ _MODULES = (
     "files.sources",
     "images",
     "lesson.paper_images",
+    "control.masks",
+    "control.colors",
     "engine.devices",
     "network.features",
     "network.load",
     "network.normalisation",
     "network.weights",
+    "layer_losses",
     "losses",
     "engine.memory",
     "optimization",

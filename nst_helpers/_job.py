@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from nst_helpers import _validate
+from nst_helpers.control.targets import StyleWeights, weights_by_layer
 from nst_helpers.engine.memory import available_memory, estimate_memory
 from nst_helpers.images import noise_like
-from nst_helpers.losses import StyleTransferLoss
+from nst_helpers.losses import STYLE_LAYERS, StyleTransferLoss
 from nst_helpers.network.features import Features
 from nst_helpers.optimization import Progress, Result, optimize
 
@@ -49,13 +50,21 @@ class Job:
     start: torch.Tensor | Literal["content"] | None
     optimize_options: Mapping[str, Any]
     loss_options: Mapping[str, Any]
+    blends: Sequence[StyleWeights | None] = ()  # of all styles; () if each is for itself
+
+    @property
+    def style_count(self) -> int:
+        """How many there are to be painted in: blends, or else styles."""
+        return len(self.blends or self.styles)
 
     def batch_key(self, case: Case) -> tuple[object, ...]:
         """Return what runs have in common that can share a batch."""
-        content, style = self.contents[case.content], self.styles[case.style]
-        is_batch = content.shape[0] > 1 or style.shape[0] > 1  # already: it stays by itself
+        content, styles = self.contents[case.content], self._styles([case])
+        # Already a batch: it stays by itself.
+        is_batch = any(image.shape[0] > 1 for image in (content, *styles))
         # Without weight the content is not even looked at: another loss.
-        return content.shape, case.ratio == 0, case.number if is_batch else None
+        alone = case.number if is_batch else None
+        return content.shape, case.ratio == 0, alone, case.style if self.blends else None
 
     def batch_size(self, case: Case) -> int:
         """Return how many runs like this one the device can do together."""
@@ -69,13 +78,27 @@ class Job:
     def loss(self, cases: Sequence[Case]) -> StyleTransferLoss:
         """Return the loss of a batch, in which each run has its own images and ratio."""
         contents = _distinct(self.contents, [case.content for case in cases])
-        styles = _distinct(self.styles, [case.style for case in cases])
         ratios = [case.ratio for case in cases]
         alpha = ratios if len(cases) > 1 else ratios[0]
         content = torch.cat(contents)
         return StyleTransferLoss(
-            self.net, content, styles, alpha=alpha, beta=1.0, **self.loss_options
+            self.net, content, self._styles(cases), alpha=alpha, **self._options(cases)
         )
+
+    def _styles(self, cases: Sequence[Case]) -> list[torch.Tensor]:
+        """Return the styles of a batch: one for each run or for all, or those to be blended."""
+        return self.styles if self.blends else _distinct(self.styles, [x.style for x in cases])
+
+    def _options(self, cases: Sequence[Case]) -> dict[str, Any]:
+        """Return the loss's options for a batch."""
+        options = dict(self.loss_options)
+        if self.blends:
+            return options | {"style_weights": self.blends[cases[0].style]}
+        masks = options.get("style_mask")
+        if masks is not None:
+            each = masks if isinstance(masks, list | tuple) else [masks] * len(self.styles)
+            options["style_mask"] = _distinct(list(each), [case.style for case in cases])
+        return options | {"styles_per_image": True}
 
     def starts(self, cases: Sequence[Case]) -> torch.Tensor:
         """Return where runs start, (B, 3, H, W)."""
@@ -130,7 +153,8 @@ class Job:
             net=copy.deepcopy(self.net).to(device),
             contents=[image.cpu() for image in self.contents],
             styles=[image.cpu() for image in self.styles],
-            start=self.start.cpu() if isinstance(self.start, torch.Tensor) else self.start,
+            start=_on_cpu(self.start),
+            loss_options={name: _on_cpu(value) for name, value in self.loss_options.items()},
         )
 
 
@@ -164,8 +188,31 @@ def make_cases(job: Job, ratios: Iterable[float], seeds: Iterable[int]) -> list[
     seeds = listed("seeds", seeds, "whole numbers")
     if not all(isinstance(seed, Integral) for seed in seeds):
         raise ValueError(f"seeds must be whole numbers; got {seeds!r}")
-    grid = product(range(len(job.contents)), range(len(job.styles)), ratios, seeds)
+    grid = product(range(len(job.contents)), range(job.style_count), ratios, seeds)
     return [Case(number, *axes) for number, axes in enumerate(grid)]
+
+
+def make_blends(weights: Any, layers: Any, count: int) -> list[StyleWeights | None]:
+    """Return the weights of each blend of a sweep, if they are some."""
+    what = "a list of several styles' weights, one for each blend"
+    blends = listed("style_weights", weights, what)
+    if not blends:
+        raise _validate.wrong("style_weights", what, weights)
+    layers = _validate.names("style_layers", STYLE_LAYERS if layers is None else layers)
+    for i, each in enumerate(blends):
+        weights_by_layer(f"style_weights[{i}]", each, layers, count)
+    return blends
+
+
+def image_list(name: str, several: Sequence[torch.Tensor] | torch.Tensor) -> list[torch.Tensor]:
+    """Return images of a list, or those of one tensor, (1, 3, H, W) each."""
+    what = "images (1, 3, H, W)"
+    if isinstance(several, torch.Tensor):
+        several = _validate.image(name, several, "images (N, 3, H, W)").split(1)
+    return [
+        _validate.image(f"{name}[{i}]", image, "an image (1, 3, H, W)")
+        for i, image in enumerate(listed(name, several, what))
+    ]
 
 
 def listed(name: str, values: Any, what: str) -> list[Any]:
@@ -189,6 +236,13 @@ def is_gpu(device: torch.device) -> bool:
 def _distinct(images: list[torch.Tensor], which: Sequence[int]) -> list[torch.Tensor]:
     """Return the image of each run, or only one if it is the same for all."""
     return [images[i] for i in (which if len(set(which)) > 1 else which[:1])]
+
+
+def _on_cpu(value: Any) -> Any:
+    """Return images and masks where they can be sent to other machines."""
+    if isinstance(value, list | tuple):
+        return type(value)(_on_cpu(each) for each in value)
+    return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
 def _any_finite(loss: StyleTransferLoss, starts: torch.Tensor) -> bool:

@@ -1,26 +1,13 @@
-"""Feature maps to numbers: content, style and total loss.
+"""The loss of an image: content and style, over their layers.
 
-Pure functions first, then one thin module that holds the targets. Symbols as in [2]_: F are the
-feature maps of the image that is optimised, P those of the content image, G and A the Gram matrices
-of the image and of the style image; N is the number of filters, M = H * W the number of positions.
-
-The losses of a batch are (B,) tensors. Three conventions are in use, which differ by constants:
-
-============  =========================  ==============================  ========================
-convention    content loss               style loss of one layer         who
-============  =========================  ==============================  ========================
-normalised    mean (F - P)^2             mean (G - A)^2, G = F F^T / M   the default here
-paper         1/2 sum (F - P)^2          sum (G - A)^2 / (4 N^2 M^2),    [2]_, equations 1 and 4
-                                         G = F F^T
-lecture       mean (F - P)^2             mean (G - A)^2 / (N M),         the lecture's code
-                                         G = F F^T
-============  =========================  ==============================  ========================
+A thin module that holds the targets; the numbers are made in ``layer_losses``.
 
 References
 ----------
 .. [1] Gatys, Ecker & Bethge 2015, "Texture synthesis using convolutional neural networks"
 .. [2] Gatys, Ecker & Bethge 2016, "Image style transfer using convolutional neural networks"
-.. [3] Mahendran & Vedaldi 2015, "Understanding deep image representations by inverting them"
+.. [3] Gatys, Ecker, Bethge, Hertzmann & Shechtman 2017, "Controlling perceptual factors in neural
+   style transfer"
 """
 
 from __future__ import annotations
@@ -35,146 +22,25 @@ import torch
 from torch import nn
 
 from nst_helpers import _convert, _validate
+from nst_helpers.control.targets import StyleTargets, StyleWeights
 from nst_helpers.engine.devices import PRECISIONS, own_modes
 from nst_helpers.engine.memory import network_memory, require_memory, target_memory
-from nst_helpers.engine.sums import sum_of_products, sum_of_squares
-from nst_helpers.engine.threads import sum_per_image
+from nst_helpers.engine.scales import scale_content, scale_style
 from nst_helpers.images import noise_like, resize_image
+from nst_helpers.layer_losses import Convention as Convention
+from nst_helpers.layer_losses import content_loss, gram_matrix, style_loss, total_variation
 from nst_helpers.network.features import Features, NamedMaps, map_size
 from nst_helpers.network.strips import sums_in_strips, values_per_pixel
 from nst_helpers.network.texture import warn_of_no_texture
 
-__all__ = [
-    "CONTENT_LAYERS",
-    "STYLE_LAYERS",
-    "LossTerms",
-    "StyleTransferLoss",
-    "content_loss",
-    "gram_matrix",
-    "style_loss",
-    "total_variation",
-]
+__all__ = ["CONTENT_LAYERS", "STYLE_LAYERS", "LossTerms", "StyleTransferLoss"]
 
-Convention = Literal["normalised", "paper", "lecture"]
 Memory = Literal["normal", "low"]
 LayerLosses = dict[str, torch.Tensor]  # (B,) of each layer
 
 CONTENT_LAYERS = ("relu4_2",)
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 RATIOS = (1e-4, 1e-3, 1e-2, 1e-1)  # alpha/beta of the lecture's sweep, and of [2]_, Fig. 4
-
-
-def gram_matrix(features: torch.Tensor, normalise: bool = True) -> torch.Tensor:
-    """Return the Gram matrix: correlations of filter responses, not centred.
-
-    How often each two filters are active together, wherever that is: G_ij = sum_k F_ik F_jk ([2]_,
-    equation 3), divided by the number of positions M unless ``normalise=False``, so that an image's
-    size does not matter.
-
-    Parameters
-    ----------
-    features : torch.Tensor
-        (B, N, H, W).
-    normalise : bool
-        Divide by M = H * W.
-
-    Returns
-    -------
-    torch.Tensor
-        (B, N, N), symmetric; one matrix for each image of the batch.
-    """
-    _validate.tensor("features", features, _validate.MAPS, "BNHW")
-    normalise = _validate.flag("normalise", normalise)
-    gram = sum_of_products(features)
-    return gram / (features.shape[2] * features.shape[3]) if normalise else gram
-
-
-def content_loss(
-    features: torch.Tensor, target: torch.Tensor, convention: Convention = "normalised"
-) -> torch.Tensor:
-    """Return the content loss: squared error of the feature maps ([2]_, equation 1).
-
-    Parameters
-    ----------
-    features : torch.Tensor
-        F, (B, N, H, W).
-    target : torch.Tensor
-        P, (B, N, H, W), or (1, N, H, W) for one content image.
-    convention : {"normalised", "paper", "lecture"}
-        See the module's table; "paper" is equation 1 as it stands.
-
-    Returns
-    -------
-    torch.Tensor
-        (B,), one number per image.
-    """
-    _validate.one_of("convention", convention, get_args(Convention))
-    _validate.maps_and_target(features, target)
-    if features.shape[1:] != target.shape[1:]:
-        raise ValueError(
-            f"features {tuple(features.shape)} and content target {tuple(target.shape)} differ in "
-            "shape: the image must be as large as the content image"
-        )
-    return _scale_content(sum_of_squares(features, target), features[0].numel(), convention)
-
-
-def style_loss(
-    features: torch.Tensor, target: torch.Tensor, convention: Convention = "normalised"
-) -> torch.Tensor:
-    """Return one layer's style loss: squared error of the Gram matrix ([2]_, equation 4).
-
-    Parameters
-    ----------
-    features : torch.Tensor
-        F, (B, N, H, W).
-    target : torch.Tensor
-        The style image's feature maps, (B or 1, N, any height, any width), or their Gram matrix
-        as ``gram_matrix`` gives it, (B or 1, N, N).
-    convention : {"normalised", "paper", "lecture"}
-        See the module's table; "paper" is equation 4 as it stands.
-
-    Returns
-    -------
-    torch.Tensor
-        (B,), one number per image.
-
-    Notes
-    -----
-    The paper and the lecture have style images of the content's size. Here A is per position in
-    every convention, so that the style image may have any size.
-    """
-    _validate.one_of("convention", convention, get_args(Convention))
-    _validate.maps_and_target(features, target, or_gram=True)
-    _, filters, height, width = features.shape
-    if target.dim() == 4:
-        target = gram_matrix(target)
-    if target.shape[1:] != (filters, filters):
-        raise ValueError(
-            f"features of {filters} filters cannot match a target whose Gram matrix has the shape "
-            f"{tuple(target.shape)}"
-        )
-    return _scale_style(sum_of_products(features), target, height * width, convention)
-
-
-def total_variation(image: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared difference between neighbouring pixels, a penalty on roughness.
-
-    Not in the papers by Gatys et al.: [3]_ (section 3) uses it for smooth reconstructions.
-
-    Parameters
-    ----------
-    image : torch.Tensor
-        (B, 3, H, W).
-
-    Returns
-    -------
-    torch.Tensor
-        (B,): the sum over neighbours below and to the right, per value.
-    """
-    _validate.tensor("image", image, _validate.IMAGE, "B3HW")
-    down = sum_per_image((image[:, :, 1:] - image[:, :, :-1]).square())
-    right = sum_per_image((image[:, :, :, 1:] - image[:, :, :, :-1]).square())
-    return (down + right) / image[0].numel()
 
 
 class LossTerms(NamedTuple):
@@ -196,12 +62,12 @@ class StyleTransferLoss(nn.Module):
     content : torch.Tensor, optional
         (B, 3, H, W) in [0, 1], a Pillow picture or an array. Without it: texture synthesis [1]_.
     style : torch.Tensor, optional
-        (B, 3, any height, any width) in [0, 1], a picture or an array, or a list of such images,
-        whose sizes may differ. Without it: content reconstruction.
+        (1, 3, any height, any width) in [0, 1], a picture or an array; or a list of such images,
+        of any sizes, whose Gram matrices are blended; or (B, 3, H', W'), one for each image.
+        Without it: content reconstruction.
     alpha, beta : float, or sequence of B floats
         Weights of content and style, for all images or for each. Only their ratio matters to the
-        result; with the defaults 1e-4 is nearly all style and 1e-1 nearly all content, as in the
-        paper's Fig. 4.
+        result; with the defaults 1e-4 is nearly all style, 1e-1 nearly all content ([2]_, Fig. 4).
     content_layers, style_layers : iterable of str
         By name. The content loss is averaged over its layers.
     style_layer_weights : mapping of str to float, or sequence, optional
@@ -212,12 +78,25 @@ class StyleTransferLoss(nn.Module):
         See the module's table.
     memory : {"normal", "low"}
         "low" holds less of each evaluation and recomputes it in the backward pass.
+    style_weights : sequence of K floats, or mapping of str to such, optional
+        Of the styles of a list, for all style layers or for each by name; only their ratios matter,
+        and they are equal by default. ``loss.style_weights`` may be set anew at any time.
+    styles_per_image : bool
+        A list is not a blend, but has one style for each image of a batch.
+    content_mask : torch.Tensor, optional
+        (B or 1, R, H, W) in [0, 1], as ``load_masks`` returns it: the regions of the content [3]_,
+        which are painted apart. What is in none (transparent pixels) has no style.
+    style_mask : torch.Tensor, or list of one for each style, optional
+        (1, R, H', W') each: region r of the content is painted in region r of the style. Without
+        it, R styles are for one region each, and of a single style all is for every region.
+    region_weights : sequence of R floats, optional
+        A factor for the style of each region; 1 by default.
 
     Raises
     ------
     ValueError
-        If there is nothing to match, a weight is negative or not finite, a layer is unknown, or an
-        image is too small for the layers, not finite, or far outside [0, 1].
+        If there is nothing to match, a weight is negative or not finite, a layer is unknown, an
+        image is too small, not finite or far outside [0, 1], or styles, masks and weights differ.
     """
 
     # Equal shapes at every call, and no host synchronisation: a CUDA graph may capture it.
@@ -238,6 +117,11 @@ class StyleTransferLoss(nn.Module):
         tv_weight: float = 0.0,
         convention: Convention = "normalised",
         memory: Memory = "normal",
+        style_weights: StyleWeights | None = None,
+        styles_per_image: bool = False,
+        content_mask: torch.Tensor | None = None,
+        style_mask: torch.Tensor | Sequence[torch.Tensor] | None = None,
+        region_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         _validate.instance("net", net, Features, "a network, as load_network returns it")
@@ -265,23 +149,23 @@ class StyleTransferLoss(nn.Module):
             )
         net.named("content_layers", self.content_layers)
         net.named("style_layers", self.style_layers)
-        self._set_targets(contents, styles)
-        grams = {name: self._target("style", name) for name in self.style_layers}
+        shape = contents[0].shape if contents else None
+        regions = content_mask, style_mask, region_weights
+        self.styles = StyleTargets(
+            styles, self.style_layers, shape, style_weights, styles_per_image, *regions
+        )
+        self._contents = contents if self.content_layers else []
+        self._set_targets()
+        grams = {name: self.styles.target(name) for name in self.style_layers}
         warn_of_no_texture(net, contents, styles, grams, self.style_layer_weights)
 
-    def _set_targets(self, contents: list[torch.Tensor], styles: list[torch.Tensor]) -> None:
+    def _set_targets(self) -> None:
         """Hold what is to be matched; as buffers, so that .to(device) moves them along."""
-        self._contents = contents if self.content_layers else []
-        self._styles = styles if self.style_layers else []
         for image in self._contents:
             for name, maps in self._maps("content", image, self.content_layers):
                 self.register_buffer(f"content_{name}", maps)  # (B, N, H', W')
-        grams: dict[str, list[torch.Tensor]] = {name: [] for name in self.style_layers}
-        for image in self._styles:
-            for name, maps in self._maps("style", image, self.style_layers):
-                grams[name].append(gram_matrix(maps))
-        for name, matrices in grams.items():
-            self.register_buffer(f"style_{name}", torch.cat(matrices))  # (B or 1, N, N)
+        style_maps = partial(self._maps, "style", layers=self.style_layers)
+        self.styles.measure(style_maps, gram_matrix, map_size)
         self._valid_shape: torch.Size | None = None
 
     @property
@@ -294,7 +178,17 @@ class StyleTransferLoss(nn.Module):
         """All weights as they are now: ``optimize`` restarts where a callback changes them."""
         new = partial(torch.as_tensor, dtype=torch.float32, device=self.device)
         ratio = [new(weight).flatten() for weight in (self.alpha, self.beta)]
-        return (*torch.cat(ratio).tolist(), self.tv_weight, *self.style_layer_weights.values())
+        layers = (*self.style_layer_weights.values(), *self.styles.flat_weights())
+        return (*torch.cat(ratio).tolist(), self.tv_weight, *layers)
+
+    @property
+    def style_weights(self) -> Mapping[str, tuple[float, ...]]:
+        """Of each style layer, the shares of the styles that are blended; may be set anew."""
+        return self.styles.weights
+
+    @style_weights.setter
+    def style_weights(self, weights: StyleWeights) -> None:
+        self.styles.set_weights(weights)
 
     @own_modes()
     def forward(self, image: torch.Tensor) -> LossTerms:
@@ -318,38 +212,39 @@ class StyleTransferLoss(nn.Module):
 
     def _layer_losses(self, image: torch.Tensor) -> tuple[LayerLosses, LayerLosses]:
         """Return content and style loss, (B,), of each of their layers."""
-        content, style = {}, {}
+        content, style, masks = {}, {}, self.styles.masks
         for name, maps in self.net.activations(image, {*self.content_layers, *self.style_layers}):
             if name in self.content_layers:
-                content[name] = content_loss(maps, self._target("content", name), self.convention)
+                target = self.get_buffer(f"content_{name}")
+                content[name] = content_loss(maps, target, self.convention)
             if name in self.style_layers:
-                style[name] = style_loss(maps, self._target("style", name), self.convention)
+                regions = masks.get(name), self.styles.region_weights
+                style[name] = style_loss(maps, self.styles.target(name), self.convention, *regions)
         return content, style
 
     def _layer_losses_in_strips(self, image: torch.Tensor) -> tuple[LayerLosses, LayerLosses]:
         """Return the same from sums over strips of the maps, which are never there as a whole."""
-        targets = {name: self._target("content", name) for name in self.content_layers}
-        squares, products = sums_in_strips(self.net, image, targets, self.style_layers)
+        targets = {name: self.get_buffer(f"content_{name}") for name in self.content_layers}
+        masks = self.styles.masks
+        squares, products = sums_in_strips(self.net, image, targets, self.style_layers, masks)
         content, style = {}, {}
         for name, total in squares.items():
-            content[name] = _scale_content(total, targets[name][0].numel(), self.convention)
+            content[name] = scale_content(total, targets[name][0].numel(), self.convention)
         for name, gram in products.items():
-            positions = math.prod(map_size(name, image.shape))
-            style[name] = _scale_style(
-                gram, self._target("style", name), positions, self.convention
-            )
+            target, positions = self.styles.target(name), math.prod(map_size(name, image.shape))
+            regions = masks.get(name), self.styles.region_weights
+            style[name] = scale_style(gram, target, positions, self.convention, *regions)
         return content, style
-
-    def _target(self, kind: Literal["content", "style"], layer: str) -> torch.Tensor:
-        return self.get_buffer(f"{kind}_{layer}")
 
     @own_modes()
     def resized(self, scale: float) -> StyleTransferLoss:
         """Return the same loss for images ``scale`` times as large, content and style alike."""
         other = copy.copy(self)
-        other._buffers, other.style_layer_weights = {}, dict(self.style_layer_weights)
-        smaller = [[resize_image(x, scale) for x in y] for y in (self._contents, self._styles)]
-        other._set_targets(*smaller)
+        other._buffers, other._modules = {}, dict(self._modules)
+        other.style_layer_weights = dict(self.style_layer_weights)
+        other._contents = [resize_image(image, scale) for image in self._contents]
+        other.styles = self.styles.resized(scale)
+        other._set_targets()
         return other
 
     @torch.no_grad()
@@ -362,19 +257,17 @@ class StyleTransferLoss(nn.Module):
 
     def memory_needed(self, shape: Iterable[int]) -> int:
         """Return about how many bytes an evaluation of an image (B, 3, H, W) takes at its peak."""
-        return network_memory(
-            values_per_pixel(self.net, {*self.content_layers, *self.style_layers}),
-            shape,
-            bytes_per_value=PRECISIONS[self.net.precision].itemsize,
-            strips=self.memory == "low",
-        )
+        values = values_per_pixel(self.net, {*self.content_layers, *self.style_layers})
+        size, strips = PRECISIONS[self.net.precision].itemsize, self.memory == "low"
+        regions = self.styles.memory_needed(shape := tuple(shape), strips)
+        return regions + network_memory(values, shape, bytes_per_value=size, strips=strips)
 
     def _validate_image(self, image: torch.Tensor) -> None:
         _validate.tensor("image", image, _validate.IMAGE, "B3HW")
         _validate.same_device("image", image, self.device)
         self.net.validate({*self.content_layers, *self.style_layers}, image.shape)
         for name in self.content_layers:
-            target = self._target("content", name)
+            target = self.get_buffer(f"content_{name}")
             _validate.same_batch(image, target, "content targets")
             size = map_size(name, image.shape)
             if target.shape[2:] != size:
@@ -382,8 +275,7 @@ class StyleTransferLoss(nn.Module):
                     f"at {name} the image has {size[0]} x {size[1]} positions and the content "
                     f"{target.shape[2]} x {target.shape[3]}: they must not differ in shape"
                 )
-        for name in self.style_layers:
-            _validate.same_batch(image, self._target("style", name), "style targets")
+        self.styles.validate(image, map_size)
         for weight in (self.alpha, self.beta):
             if isinstance(weight, torch.Tensor):
                 _validate.same_batch(image, weight, "weights (alpha or beta)")
@@ -399,19 +291,3 @@ class StyleTransferLoss(nn.Module):
         needed = target_memory(values_per_pixel(self.net, layers), image.shape)
         require_memory(needed, image.shape, self.device)
         yield from self.net.activations(image.to(self.device), layers)
-
-
-def _scale_content(error: torch.Tensor, values: int, convention: Convention) -> torch.Tensor:
-    return error / 2 if convention == "paper" else error / values
-
-
-def _scale_style(
-    gram: torch.Tensor, target: torch.Tensor, positions: int, convention: Convention
-) -> torch.Tensor:
-    """Return the loss of a Gram matrix (B, N, N) that is a sum over ``positions``."""
-    error = (gram / positions - target).square().mean((1, 2))
-    if convention == "paper":
-        return error / 4  # (M^2 N^2 mean) / (4 N^2 M^2)
-    if convention == "lecture":
-        return error * positions / gram.shape[1]  # (M^2 mean) / (N M)
-    return error

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import torch
 
 from nst_helpers import _validate
-from nst_helpers._job import Callback, CallbackError, Case, Job, fan_out, listed, make_cases
+from nst_helpers._job import (
+    Callback,
+    CallbackError,
+    Case,
+    Job,
+    fan_out,
+    image_list,
+    make_blends,
+    make_cases,
+)
 from nst_helpers.cluster import run_on_cluster, validate_client
 from nst_helpers.losses import RATIOS
 from nst_helpers.network.features import Features
@@ -45,6 +54,10 @@ LOSS_OPTIONS = (
     "tv_weight",
     "convention",
     "memory",
+    "style_weights",
+    "content_mask",
+    "style_mask",
+    "region_weights",
 )
 Outcome = tuple[Sequence[Case], Result]  # the runs of one batch, and its result
 T = TypeVar("T")
@@ -87,7 +100,8 @@ def alpha_beta_sweep(
     seed : int
         Of the white noise where every run starts, if there is no ``start``.
     steps, optimizer, lr, start, callback, batch, client, **options
-        As for ``sweep``; a run's number is the place of its ratio.
+        As for ``sweep``; a run's number is the place of its ratio. ``style_weights`` are those of
+        one blend, if ``style`` is a list.
 
     Returns
     -------
@@ -101,7 +115,10 @@ def alpha_beta_sweep(
         See ``sweep``.
     """
     options |= {"steps": steps, "optimizer": optimizer, "lr": lr}
-    job = _make_job(net, [content], [style], start, options)
+    is_blend = _validate.is_listed(style)
+    if is_blend or "style_weights" in options:
+        options["style_weights"] = [options.get("style_weights")]
+    job = _make_job(net, [content], style if is_blend else [style], start, options)
     cases = make_cases(job, ratios, [seed])
     present = partial(_results_of_ratios, [case.ratio for case in cases])
     return _run(job, cases, batch, callback, client, present)
@@ -150,7 +167,10 @@ def sweep(
         Run on its cluster instead: see Notes.
     **options
         Those of ``optimize`` (``pyramid``, ``history_size``, ``range_weight``, ...) and of
-        ``StyleTransferLoss`` (``style_layers``, ``tv_weight``, ``convention``, ...).
+        ``StyleTransferLoss`` (``style_layers``, ``tv_weight``, ``convention``, ...). With a list
+        of ``style_weights``, such as ``[(1, 0), (0.5, 0.5), (0, 1)]``, all styles are blended, and
+        the blends take the place of the styles as an axis. A ``style_mask`` is for every style, or
+        a list has one for each.
 
     Returns
     -------
@@ -205,24 +225,18 @@ def _make_job(
         )
     if not (start is None or (isinstance(start, str) and start == "content")):
         start = _validate.image("start", start, "an image (1, 3, H, W) or 'content'")
+    each = image_list("styles", styles)
+    loss_options = {name: options[name] for name in LOSS_OPTIONS if name in options}
+    blends = loss_options.pop("style_weights", None)
     return Job(
         net,
-        _images("contents", contents),
-        _images("styles", styles),
+        image_list("contents", contents),
+        each,
         start,
         {name: options[name] for name in OPTIMIZE_OPTIONS if name in options},
-        {name: options[name] for name in LOSS_OPTIONS if name in options},
+        loss_options,
+        [] if blends is None else make_blends(blends, options.get("style_layers"), len(each)),
     )
-
-
-def _images(name: str, images: Sequence[torch.Tensor] | torch.Tensor) -> list[torch.Tensor]:
-    what = "images (1, 3, H, W)"
-    if isinstance(images, torch.Tensor):
-        images = _validate.image(name, images, "images (N, 3, H, W)").split(1)
-    return [
-        _validate.image(f"{name}[{i}]", image, "an image (1, 3, H, W)")
-        for i, image in enumerate(listed(name, images, what))
-    ]
 
 
 def _run(

@@ -306,7 +306,13 @@ def test_style_transfer_loss_computes_the_taught_functions(
         "convention": convention,
     }
     layers = list(options["style_layer_weights"])
-    loss = StyleTransferLoss(net, content, styles, style_layers=layers, memory=memory, **options)
+    loss = StyleTransferLoss(
+        *(net, content, styles),
+        style_layers=layers,
+        memory=memory,
+        styles_per_image=True,
+        **options,
+    )
     ours, taught = image.clone().requires_grad_(), image.clone().requires_grad_()
     terms, expected = loss(ours)._asdict(), taught_terms(net, taught, content, styles, options)
     torch.testing.assert_close(terms, expected, rtol=1e-4, atol=1e-6)
@@ -581,7 +587,7 @@ def test_an_image_of_another_size_than_the_content_is_refused(net, content, styl
 @pytest.mark.parametrize("kind", ["content", "style"])
 def test_a_batch_of_targets_must_fit_the_images(net, content, style, kind):
     targets = {"content": torch.cat([content] * 2), "style": [style] * 2}
-    loss = StyleTransferLoss(net, **{kind: targets[kind]})
+    loss = StyleTransferLoss(net, **{kind: targets[kind]}, styles_per_image=True)
     with pytest.raises(ValueError, match=f"2 {kind} targets for 3 images"):
         loss(image_like(content, batch=3))
 
@@ -726,7 +732,7 @@ def test_weights_may_differ_from_image_to_image(net, content, style):
 def test_each_image_may_have_a_style_of_any_size(net, content):
     styles = [make_picture(40, 56, seed=5), make_picture(64, 32, seed=6)]
     images = torch.cat([noise_like(content, seed) for seed in range(2)])
-    together = StyleTransferLoss(net, style=styles)(images)
+    together = StyleTransferLoss(net, style=styles, styles_per_image=True)(images)
     for i, style in enumerate(styles):
         alone = StyleTransferLoss(net, style=style)(images[i : i + 1])
         torch.testing.assert_close(together.style[i : i + 1], alone.style)

@@ -26,7 +26,7 @@ SUB_PACKAGES = [name for name in TREES if name.endswith(".__init__")]
 ROWS = [
     {"_validate", "_console", "_signals", "download", "files"},
     {"images", "engine"},
-    {"network", "control", "_convert", "_outputs", "_option_values"},
+    {"network", "control", "layer_losses", "_convert", "_outputs", "_option_values"},
     {"losses", "optimization"},
     {"_job", "cluster", "_options", "_conventions", "_watch"},
     {"sweeps", "plots"},
@@ -38,6 +38,7 @@ NAMES = [
     # Picture file to image, and back.
     *("load_alpha", "load_image", "load_settings", "noise_like", "resize_image"),
     *("sample_images", "save_animation", "save_image", "to_pil", "fetch_image"),
+    *("load_masks", "match_colors", "restore_colors"),
     # Image to feature maps.
     *("Features", "load_network", "load_weights", "normalise_activations"),
     *("best_device", "describe_device"),
@@ -53,7 +54,7 @@ NAMES = [
 RECORDS = ("Loss", "LossTerms", "Progress", "Result")  # attributes rather than parameters
 # Longer than 350 lines, for the docstrings of the core are what a learner reads.
 LONG_MODULES = ("images", "losses", "optimization")
-CORE = ("images", "network.features", "losses", "optimization")
+CORE = ("images", "network.features", "layer_losses", "losses", "optimization")
 
 
 def unit(module):
@@ -82,7 +83,7 @@ def imports_of_ours(module):
 
 
 def test_the_public_names_are_the_contract_in_the_order_of_the_data_flow():
-    assert len(NAMES) == 39
+    assert len(NAMES) == 42
     assert nst.__all__ == NAMES
     assert all(getattr(nst, name) is not None for name in NAMES)  # imported when first used
     public = {n for n in vars(nst) if not n.startswith("_") and not inspect.ismodule(vars(nst)[n])}
@@ -113,8 +114,14 @@ def test_the_version_is_a_version():
         (nst.StyleTransferLoss, ("net",), {"content": 1, "style": None, "style_layers": ()}),
         (nst.StyleTransferLoss, ("net",), {"style": 2, "style_layer_weights": {}}),
         (nst.content_loss, ("features", "target"), {"convention": "paper"}),
-        (nst.style_loss, ("features", "target"), {"convention": "paper"}),
-        (nst.gram_matrix, ("features",), {}),
+        (nst.style_loss, ("features", "target"), {"convention": "paper", "masks": "masks"}),
+        (nst.gram_matrix, ("features",), {"masks": "masks"}),
+        (nst.StyleTransferLoss, ("net",), {"style": [1, 2], "style_weights": (0.3, 0.7)}),
+        (nst.StyleTransferLoss, ("net",), {"content_mask": 1, "style_mask": 2}),
+        (nst.StyleTransferLoss, ("net",), {"styles_per_image": True, "region_weights": (1, 2)}),
+        (nst.load_masks, ("masks.png",), {"size": 256}),
+        (nst.match_colors, ("style", "content"), {}),
+        (nst.restore_colors, ("result", "content"), {}),
         (nst.total_variation, ("image",), {}),
         (nst.noise_like, ("content",), {"seed": 0}),
         (nst.optimize, ("loss", "start"), {"steps": 300, "optimizer": "lbfgs", "callback": None}),
@@ -196,6 +203,7 @@ def test_the_imports_go_down_seven_levels_at_most():
     [
         ("optimization", {"network", "losses", "images"}),  # it minimises any loss of any image
         ("losses", {"optimization"}),
+        ("layer_losses", {"network", "images", "control"}),
         ("cluster", {"sweeps", "_job"}),  # it is handed its job
         ("network.features", {"images"}),
     ],

@@ -7,6 +7,7 @@ import torch
 
 from helpers import LAYERS, make_picture
 from nst_helpers import Features
+from nst_helpers.network.features import map_size
 from nst_helpers.network.strips import reduce_in_strips, sums_in_strips, values_per_pixel
 
 NAMED = ["relu1_1", "conv1_2", "pool1", "relu2_2", "pool3", "relu4_2", "conv5_1"]
@@ -75,15 +76,19 @@ def test_sums_of_both_losses_are_those_of_whole_maps(net, height):
     images, other = make_picture(height, 24, batch=2), make_picture(height, 24, seed=1)
     content_layers, style_layers = ("relu2_2", "conv4_2"), ("relu1_1", "relu2_2")
     targets = net(other, content_layers)
-    squares, products = sums_in_strips(net, images, targets, style_layers)
+    rows, columns = map_size("relu2_2", images.shape)
+    masks = {"relu2_2": torch.rand(1, 2, rows, columns)}
+    squares, products = sums_in_strips(net, images, targets, style_layers, masks)
     assert (tuple(squares), tuple(products)) == (content_layers, style_layers)
     maps = net(images, {*content_layers, *style_layers})
     for name in content_layers:
         expected = (maps[name] - targets[name]).square().sum((1, 2, 3))
         torch.testing.assert_close(squares[name], expected, rtol=1e-4, atol=1e-3)
-    for name in style_layers:
-        expected = torch.einsum("bihw,bjhw->bij", maps[name], maps[name])
-        torch.testing.assert_close(products[name], expected, rtol=1e-4, atol=1e-3)
+    expected = torch.einsum("bihw,bjhw->bij", maps["relu1_1"], maps["relu1_1"])
+    torch.testing.assert_close(products["relu1_1"], expected, rtol=1e-4, atol=1e-3)
+    pair = maps["relu2_2"], maps["relu2_2"]
+    expected = torch.einsum("rhw,bihw,bjhw->brij", masks["relu2_2"][0], *pair)
+    torch.testing.assert_close(products["relu2_2"], expected, rtol=1e-4, atol=1e-3)
 
 
 def test_values_per_pixel_are_those_of_the_maps(net):

@@ -1,9 +1,14 @@
 """Sums over feature maps against loops in double precision, and their gradients."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from nst_helpers.engine.sums import sum_of_products, sum_of_squares
+from nst_helpers.engine import sums
+from nst_helpers.engine.scales import scale_style
+from nst_helpers.engine.sums import guided_products, sum_of_products, sum_of_squares
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -60,3 +65,60 @@ def test_only_the_maps_themselves_are_held_for_the_backward_pass():
         sums = sum_of_products(maps)
     assert [x.data_ptr() for x in tensors] == [maps.data_ptr()]
     assert torch.autograd.grad(sums.sum(), maps)[0].dtype == torch.bfloat16
+
+
+# --- by regions ----------------------------------------------------------------------------------
+
+
+def soft_masks(*shape, seed=5):
+    """Masks that add up to 1 everywhere."""
+    return (3 * random_maps(*shape, seed=seed)).softmax(1).float()
+
+
+def test_the_gradient_of_regions_is_autograds():
+    maps, masks = random_maps(2, 3, 4, 5).requires_grad_(), soft_masks(2, 3, 4, 5)
+    cotangent = random_maps(2, 3, 3, 3, seed=1)  # not symmetric
+    (gradient,) = torch.autograd.grad((guided_products(maps, masks) * cotangent).sum(), maps)
+    plain = torch.einsum("brhw,bihw,bjhw->brij", masks.double(), maps, maps)
+    (expected,) = torch.autograd.grad((plain * cotangent).sum(), maps)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_regions_in_boxes_of_any_place_are_those_of_the_whole_map():
+    maps, masks = random_maps(2, 3, 7, 9).requires_grad_(), torch.zeros(2, 5, 7, 9)
+    for region, box in enumerate([(0, 2, 0, 9), (6, 7, 8, 9), (1, 5, 3, 4), (0, 7, 0, 9)]):
+        rows, columns = slice(*box[:2]), slice(*box[2:])
+        masks[:, region, rows, columns] = soft_masks(2, 2, 7, 9, seed=region)[:, 0, rows, columns]
+    cotangent = random_maps(2, 5, 3, 3, seed=1)
+    plain = torch.einsum("brhw,bihw,bjhw->brij", masks.double(), maps, maps)
+    products = guided_products(maps, masks)
+    torch.testing.assert_close(products, plain)
+    assert (products[:, 4] == 0).all()  # of no region at all
+    gradients = [torch.autograd.grad((x * cotangent).sum(), maps)[0] for x in (products, plain)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_of_regions_only_maps_and_masks_are_held_for_the_backward_pass():
+    maps, masks = random_maps(1, 3, 8, 8).bfloat16().requires_grad_(), soft_masks(1, 2, 8, 8)
+    tensors = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: tensors.append(x) or x, lambda x: x):
+        sums = guided_products(maps, masks)
+    assert [x.data_ptr() for x in tensors] == [maps.data_ptr(), masks.data_ptr()]
+    assert torch.autograd.grad(sums.sum(), maps)[0].dtype == torch.bfloat16
+
+
+def test_masks_need_no_gradient_and_get_none():
+    masks = soft_masks(1, 2, 4, 4).requires_grad_()
+    products = guided_products(random_maps(1, 3, 4, 4).requires_grad_(), masks)
+    assert torch.autograd.grad(products.sum(), masks, allow_unused=True) == (None,)
+
+
+def test_on_a_gpu_regions_do_not_wait_for_it():
+    # Fake tensors have no values: whatever needs one on the host (item, bool, nonzero) fails.
+    with FakeTensorMode():
+        maps, masks = (torch.empty(2, n, 8, 8, device="cuda") for n in (3, 2))
+        target = torch.empty(1, 2, 3, 3, device="cuda")
+        products = guided_products(maps, masks)
+        assert scale_style(products, target, 64, "paper", masks, (1.0, 2.0)).shape == (2,)
+        saved = SimpleNamespace(saved_tensors=(maps, masks))  # autograd itself wants a real GPU
+        assert sums._GuidedProducts.backward(saved, products)[0].shape == maps.shape

@@ -103,7 +103,9 @@ def test_options_go_to_the_optimiser_or_to_the_loss(net, content, style):
 
 def test_a_sweep_has_all_options_of_optimize_and_of_the_loss():
     assert keyword_only(optimize, "callback") == sweeps.OPTIMIZE_OPTIONS
-    assert keyword_only(StyleTransferLoss, "alpha", "beta") == sweeps.LOSS_OPTIONS
+    assert (
+        keyword_only(StyleTransferLoss, "alpha", "beta", "styles_per_image") == sweeps.LOSS_OPTIONS
+    )
 
 
 @pytest.mark.parametrize("name", ["no_such_option", "alpha"])

@@ -61,7 +61,7 @@ def test_a_plain_style_that_a_deep_layer_drowns_is_warned_of():
     made = loss(0.3)
     noise = noise_like(plain)
     each = {
-        name: (gram_matrix(made.net(noise, [name])[name]) - made.get_buffer(f"style_{name}"))
+        name: (gram_matrix(made.net(noise, [name])[name]) - made.styles.target(name))
         for name in layers
     }
     share = {name: difference.square().mean().item() for name, difference in each.items()}

@@ -46,7 +46,9 @@ def blend_grams(grams: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     return blend.unsqueeze(0)
 
 
-def validate_style_weights(weights: Sequence[float], count: int) -> tuple[float, ...]:
+def validate_style_weights(
+    weights: Sequence[float], count: int, name: str = "style_weights"
+) -> tuple[float, ...]:
     """Return ``count`` numbers >= 0 divided by their sum.
 
     Parameters
@@ -55,13 +57,17 @@ def validate_style_weights(weights: Sequence[float], count: int) -> tuple[float,
         One for each style, not all 0.
     count : int
         How many styles there are.
+    name : str
+        What to call them in messages.
     """
+    given = _validate.listed(name, weights, f"{count} numbers, one per style")
     values = [
-        _validate.number_at_least(f"style_weights[{i}]", weight, 0)
-        for i, weight in enumerate(weights)
+        _validate.number_at_least(f"{name}[{i}]", weight, 0) for i, weight in enumerate(given)
     ]
     if len(values) != count:
-        raise ValueError(f"style_weights must be {count} numbers, one per style; got {len(values)}")
-    if not sum(values) > 0:
-        raise ValueError(f"style_weights must not all be 0; got {tuple(values)}")
+        raise ValueError(f"{name} must be {count} numbers, one per style; got {len(values)}")
+    if not any(values):
+        raise ValueError(f"{name} must not all be 0; got {tuple(values)}")
+    largest = max(values)  # first, so that no sum can overflow
+    values = [value / largest for value in values]
     return tuple(value / sum(values) for value in values)

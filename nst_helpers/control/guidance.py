@@ -18,21 +18,14 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 
 from nst_helpers import _validate
 
-__all__ = [
-    "guide",
-    "guided_gram",
-    "guided_products",
-    "guided_style_loss",
-    "layer_masks",
-    "scale_guided",
-]
+__all__ = ["guide", "layer_masks"]
 
 LayerMasks: TypeAlias = dict[str, torch.Tensor]  # (B or 1, R, H', W') for each layer
 
@@ -46,6 +39,7 @@ def guide(
     styles: Sequence[torch.Tensor],
     sizes: Mapping[str, Sequence[int]],
     style_sizes: Sequence[Mapping[str, Sequence[int]]],
+    quiet: bool = False,
 ) -> tuple[LayerMasks, list[LayerMasks]]:
     """Return the masks of content and styles at each layer, fit for each other.
 
@@ -65,6 +59,8 @@ def guide(
         is painted in style r.
     sizes, style_sizes : mapping of str to sequence of int
         Each layer's (H', W') for the content and for each style: see ``layer_masks``.
+    quiet : bool
+        Leave regions out without a warning.
 
     Returns
     -------
@@ -86,7 +82,7 @@ def guide(
         few = torch.minimum(masks.sum((2, 3)), least.to(masks.device)) < LEAST_POSITIONS
         guides[layer] = masks.masked_fill(few[:, :, None, None], 0)
         coarse += [(region, layer) for region in few.any(0).nonzero().flatten().tolist()]
-    if coarse:
+    if coarse and not quiet:
         _validate.warn(_too_coarse(coarse))
     return guides, style_guides
 
@@ -133,177 +129,6 @@ def layer_masks(
     return result
 
 
-def guided_products(features: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Return the sum over positions of m F F^T for each region, in float32.
-
-    Parameters
-    ----------
-    features : torch.Tensor
-        (B, N, H, W).
-    masks : torch.Tensor
-        (B or 1, R, H, W) in [0, 1], without a gradient.
-
-    Returns
-    -------
-    torch.Tensor
-        (B, R, N, N).
-    """
-    _validate_masks(features, masks)
-    products: torch.Tensor = _GuidedProducts.apply(features, masks)
-    return products
-
-
-def guided_gram(
-    features: torch.Tensor, masks: torch.Tensor, normalise: bool = True
-) -> torch.Tensor:
-    """Return one Gram matrix for each region ([1]_, section 4).
-
-    Parameters
-    ----------
-    features : torch.Tensor
-        (B, N, H, W).
-    masks : torch.Tensor
-        (B or 1, R, H, W) in [0, 1]: one of ``layer_masks``.
-    normalise : bool
-        Divide by the sum of the region's mask.
-
-    Returns
-    -------
-    torch.Tensor
-        (B, R, N, N). With one mask of ones exactly ``gram_matrix``; 0 for a mask of zeros.
-    """
-    products = guided_products(features, masks)
-    return _per_position(products, masks) if normalise else products
-
-
-def guided_style_loss(
-    features: torch.Tensor,
-    target: torch.Tensor,
-    masks: torch.Tensor,
-    convention: Literal["normalised", "paper", "lecture"] = "normalised",
-    region_weights: Sequence[float] | None = None,
-) -> torch.Tensor:
-    """Return one layer's style loss, of all regions.
-
-    Parameters
-    ----------
-    features : torch.Tensor
-        (B, N, H, W).
-    target : torch.Tensor
-        The style's ``guided_gram``, (B or 1, R, N, N): its region r is for region r of the masks.
-    masks : torch.Tensor
-        (B or 1, R, H, W) in [0, 1]: one of ``layer_masks``.
-    convention : {"normalised", "paper", "lecture"}
-        As for ``style_loss``.
-    region_weights : sequence of float, optional
-        A factor for the style of each region, lambda_r of [1]_; 1 by default.
-
-    Returns
-    -------
-    torch.Tensor
-        (B,): the squared errors of the regions' Gram matrices, each times the region's share of
-        the positions. With one mask of ones exactly ``style_loss``.
-    """
-    _validate.one_of("convention", convention, ("normalised", "paper", "lecture"))
-    return scale_guided(guided_products(features, masks), target, masks, convention, region_weights)
-
-
-def scale_guided(
-    products: torch.Tensor,
-    target: torch.Tensor,
-    masks: torch.Tensor,
-    convention: str,
-    region_weights: Sequence[float] | None = None,
-) -> torch.Tensor:
-    """Return the same of the sums that ``guided_products`` returns, also if added up over strips.
-
-    Parameters
-    ----------
-    products : torch.Tensor
-        (B, R, N, N).
-    target, masks, convention, region_weights
-        As for ``guided_style_loss``.
-    """
-    batch, regions, filters, _ = products.shape
-    _validate.same_batch(products, target)
-    if target.shape[1:] != products.shape[1:]:
-        raise ValueError(
-            f"{regions} regions of {filters} filters cannot match Gram matrices of shape "
-            f"{tuple(target.shape)}; expected (B or 1, {regions}, {filters}, {filters})"
-        )
-    if region_weights is not None and len(region_weights) != regions:
-        raise ValueError(
-            f"region_weights must be {regions} numbers, one per region; got {len(region_weights)}"
-        )
-    positions = masks.shape[2] * masks.shape[3]
-    errors = (_per_position(products, masks) - target).square()
-    errors = errors.flatten(0, 1).mean((1, 2)).view(batch, regions)
-    if convention == "paper":
-        errors = errors / 4
-    if convention == "lecture":
-        errors = errors * positions / filters
-    shares, loss = _shares(masks), products.new_zeros(batch)
-    for region in range(regions):
-        weight = 1.0 if region_weights is None else region_weights[region]
-        loss = loss + weight * shares[:, region] * errors[:, region]
-    return loss
-
-
-class _GuidedProducts(torch.autograd.Function):
-    """F m F^T of each region; as for unguided sums, nothing but the maps is held."""
-
-    @staticmethod
-    def forward(ctx: Any, features: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(features, masks)
-        maps = features.float() if features.dtype.itemsize < 4 else features
-        sums = []
-        for channel in masks.to(maps.dtype).sqrt().split(1, 1):
-            rows, columns = _extent(channel)
-            guided = maps[:, :, rows, columns] * channel[:, :, rows, columns]
-            guided = guided.flatten(2)  # (B, N, M)
-            sums.append(guided @ guided.mT)
-        return torch.stack(sums, 1)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, None]:
-        features, masks = ctx.saved_tensors
-        symmetric = (grad_output + grad_output.mT).to(features.dtype)
-        # Positions before filters, which is how channels-last maps lie in memory.
-        positions = features.permute(0, 2, 3, 1)  # (B, H, W, N)
-        gradient = torch.zeros_like(positions)
-        for region, channel in enumerate(masks.to(features.dtype).split(1, 1)):
-            rows, columns = _extent(channel)
-            part = positions[:, rows, columns]
-            product = (part.flatten(1, 2) @ symmetric[:, region]).view(part.shape)
-            gradient[:, rows, columns].addcmul_(product, channel[:, 0, rows, columns, None])
-        return gradient.permute(0, 3, 1, 2), None
-
-
-def _extent(channel: torch.Tensor) -> tuple[slice, slice]:
-    """Return the rows and columns of (B or 1, 1, H, W) beyond which there is no region."""
-    if channel.device.type != "cpu":
-        return slice(None), slice(None)  # what is looked up on a GPU makes it wait
-    height, width = (channel.amax(over).flatten().nonzero() for over in ((0, 1, 3), (0, 1, 2)))
-    if not len(height):
-        return slice(0, 0), slice(0, 0)
-    first, last = (int(side) for side in (height[0], height[-1]))
-    left, right = (int(side) for side in (width[0], width[-1]))
-    return slice(first, last + 1), slice(left, right + 1)
-
-
-def _per_position(products: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    # First as without masks, so that a whole one changes no bit.
-    shares = _shares(masks).clamp_min(torch.finfo(masks.dtype).tiny)
-    return products / (masks.shape[2] * masks.shape[3]) / shares[:, :, None, None]
-
-
-def _shares(masks: torch.Tensor) -> torch.Tensor:
-    """Return which share of the positions each region has, (B or 1, R): 1 for ones exactly."""
-    sums = masks.sum((2, 3))
-    # By a tensor: GPUs multiply by the rounded reciprocal of a number.
-    return sums / torch.full_like(sums, masks.shape[2] * masks.shape[3])
-
-
 def _too_coarse(coarse: Sequence[tuple[int, str]]) -> str:
     regions = dict[int, list[str]]()
     for region, layer in coarse:
@@ -313,13 +138,3 @@ def _too_coarse(coarse: Sequence[tuple[int, str]]) -> str:
         f"layers too coarse for regions (counted from 0) are left out: {'; '.join(each)} has fewer "
         f"than {LEAST_POSITIONS:g} positions in content or style. A larger image has more"
     )
-
-
-def _validate_masks(features: torch.Tensor, masks: torch.Tensor) -> None:
-    _validate.tensor("features", features, "feature maps (B, N, H, W)", "BNHW")
-    height, width = features.shape[2:]
-    what = f"(B or 1, R, {height}, {width}), as large as the feature maps"
-    _validate.tensor("masks", masks, what, "BRHW")
-    if masks.shape[2:] != features.shape[2:]:
-        raise _validate.wrong("masks", what, masks)
-    _validate.same_batch(features, masks, "masks")

@@ -19,7 +19,14 @@ from nst_helpers import _validate
 from nst_helpers.control.flat_colors import MAX_REGIONS, are_same, flat_colors, shares_of_colors
 from nst_helpers.images import load_image
 
-__all__ = ["load_mask_pair", "load_masks", "mask_colors", "validate_masks", "validate_partners"]
+__all__ = [
+    "load_mask_pair",
+    "load_masks",
+    "mask_colors",
+    "resize_masks",
+    "validate_masks",
+    "validate_partners",
+]
 
 Picture: TypeAlias = str | os.PathLike[str] | bytes | memoryview
 
@@ -154,8 +161,9 @@ def validate_masks(
     ValueError
         If shape, number or values are wrong, or a region is empty.
     """
-    if not isinstance(masks, torch.Tensor) or masks.dim() != 4 or not masks.numel():
-        raise _validate.wrong(name, "masks (B or 1, R, H, W), as load_masks returns them", masks)
+    what = "masks (B or 1, R, H, W), as load_masks returns them"
+    is_bool = isinstance(masks, torch.Tensor) and masks.dtype == torch.bool
+    masks = _validate.tensor(name, masks.float() if is_bool else masks, what, "BRHW")
     count, regions, height, width = masks.shape
     if not 1 <= regions <= MAX_REGIONS:
         raise ValueError(f"{name} must have 1 to {MAX_REGIONS} regions; got {regions}")
@@ -164,7 +172,7 @@ def validate_masks(
             f"{name} is for {count} images, and there are {shape[0]}: give masks for all, or for "
             "each"
         )
-    masks = masks.float()
+    masks = masks.detach().cpu().float()
     if not masks.isfinite().all():
         raise ValueError(f"{name} has values that are not finite (NaN or infinity)")
     least, most = masks.min().item(), masks.max().item()
@@ -182,6 +190,20 @@ def validate_masks(
         where = f" for image {i}" if count > 1 else ""
         raise ValueError(f"region {region} of {name} (counted from 0) is empty{where}")
     return masks
+
+
+def resize_masks(masks: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return masks, smaller or larger by a factor, at the size that ``resize_image`` gives.
+
+    Parameters
+    ----------
+    masks : torch.Tensor
+        (B, R, H, W).
+    scale : float
+        Of both sides.
+    """
+    height, width = (max(1, round(side * scale)) for side in masks.shape[2:])
+    return _resized(masks, (height, width))
 
 
 def validate_partners(content: torch.Tensor, style: torch.Tensor) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from nst_helpers.engine.sums import sum_of_products, sum_of_squares
+from nst_helpers.engine.sums import guided_products, sum_of_products, sum_of_squares
 from nst_helpers.network.features import Features, stride
 
 __all__ = ["reduce_in_strips", "sums_in_strips", "values_per_pixel"]
@@ -46,6 +46,7 @@ def sums_in_strips(
     images: torch.Tensor,
     targets: Mapping[str, torch.Tensor],
     layers: Iterable[str],
+    masks: Mapping[str, torch.Tensor],
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Return what content and style losses are made of, strip by strip.
 
@@ -58,13 +59,15 @@ def sums_in_strips(
         The content layers' target maps, (B or 1, N, H', W').
     layers : iterable of str
         The style layers.
+    masks : mapping of str to torch.Tensor
+        Of style layers with regions, (B or 1, R, H', W').
 
     Returns
     -------
     squares : dict of str to torch.Tensor
         For each content layer ``sum_of_squares``, (B,).
     products : dict of str to torch.Tensor
-        For each style layer ``sum_of_products``, (B, N, N).
+        For each style layer ``sum_of_products``, (B, N, N), or ``guided_products``, (B, R, N, N).
     """
     style_layers = tuple(layers)
 
@@ -72,7 +75,9 @@ def sums_in_strips(
         squares = products = maps.new_zeros((), dtype=torch.float32)
         if layer in targets:
             squares = sum_of_squares(maps, targets[layer][:, :, rows])
-        if layer in style_layers:
+        if layer in masks:
+            products = guided_products(maps, masks[layer][:, :, rows])
+        elif layer in style_layers:
             products = sum_of_products(maps)
         return squares, products
 
