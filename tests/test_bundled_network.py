@@ -45,7 +45,7 @@ def moments(net):
 
 
 def test_its_units_are_those_of_the_authors_vgg19(moments):
-    """Mean activations over the same pictures: alpha, beta and the layers' weights mean the same."""
+    """Mean activations over the same pictures: alpha, beta and layer weights mean the same."""
     vgg19 = {"relu1_1": 1.37, "relu2_1": 0.97, "relu3_1": 0.67, "relu4_1": 0.42, "relu5_1": 0.22}
     for name, mean in vgg19.items():
         assert moments[name][0].mean() == pytest.approx(mean, rel=0.4), name
