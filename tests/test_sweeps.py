@@ -413,3 +413,87 @@ def test_wrong_arguments_are_refused_before_the_work(net, content, style, argume
 def test_a_callback_must_be_a_function(net, content, style):
     with pytest.raises(ValueError, match="callback must be a function; got 'print'"):
         sweep(net, [content], [style], callback="print")
+
+
+# --- blends and regions --------------------------------------------------------------------------
+
+
+def left_half(image):
+    return torch.cat(
+        [torch.ones_like(image[:1, :1, :, ::2]), torch.zeros_like(image[:1, :1, :, ::2])], 3
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_blends_may_be_an_axis_in_place_of_the_styles(net, content, style, batch_sizes, batch):
+    styles, blends = [style, make_picture(48, 48, seed=6)], [(1, 0), (1, 1), (0, 2)]
+    options = {"style_layers": ["relu1_1", "relu3_1"], "steps": 3}
+    points = sweep(
+        net, [content], styles, (1e-2, 1.0), style_weights=blends, batch=batch, **options
+    )
+    assert [point[1:3] for point in points] == [(b, r) for b in range(3) for r in (1e-2, 1.0)]
+    assert batch_sizes == ([1] * 6 if batch == 1 else [2] * 3)  # runs of one blend go together
+    for point in points:
+        loss = StyleTransferLoss(
+            *(net, content, styles),
+            alpha=point.ratio,
+            style_layers=options["style_layers"],
+            style_weights=blends[point.style],
+        )
+        assert is_same_run(point.result, optimize(loss, noise_like(content), steps=3))
+
+
+def test_one_blend_may_be_painted_with_each_ratio(net, content, style):
+    styles = [style, make_picture(48, 48, seed=6)]
+    for weights in ({}, {"style_weights": (1, 3)}):
+        results = alpha_beta_sweep(net, content, styles, (1e-2, 1.0), steps=2, **weights)
+        for ratio, result in zip((1e-2, 1.0), results, strict=True):
+            loss = StyleTransferLoss(net, content, styles, alpha=ratio, **weights)
+            assert is_same_run(result, optimize(loss, noise_like(content), steps=2))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("each", [True, False])
+def test_masks_are_for_every_run_or_one_for_each_style(net, content, style, each, batch):
+    styles = [style, style.flip(2)]
+    mask, style_masks = left_half(content), [left_half(style), left_half(style).flip(3)]
+    options = {"style_layers": ["relu1_1", "relu3_1"]}
+    given = style_masks if each else style_masks[0]
+    points = sweep(
+        *(net, [content], styles, [1e-2]),
+        steps=3,
+        batch=batch,
+        content_mask=mask,
+        style_mask=given,
+        **options,
+    )
+    for point in points:
+        options["style_mask"] = style_masks[point.style if each else 0]
+        image = styles[point.style]
+        loss = StyleTransferLoss(net, content, image, alpha=1e-2, content_mask=mask, **options)
+        assert is_same_run(point.result, optimize(loss, noise_like(content), steps=3))
+
+
+@pytest.mark.parametrize(
+    ("blends", "message"),
+    [
+        ([(1, 0), (1,)], r"style_weights\[1\] must be 2 numbers, one per style; got 1"),
+        ([(1, 0), (0, 0)], r"style_weights\[1\] must not all be 0"),
+        ((1, 0), r"style_weights\[0\] must be 2 numbers, one per style; got 1"),
+        (0.5, "style_weights must be several"),
+        ([], "style_weights must be a list of several styles' weights"),
+        ([{"relu9_9": (1, 0)}], r"style_weights\[0\] must name each style layer"),
+    ],
+)
+def test_wrong_blends_are_refused_before_the_first_run(net, content, style, blends, message):
+    with pytest.raises(ValueError, match=message):
+        sweep(net, [content], [style] * 2, style_weights=blends)
+
+
+def test_what_goes_to_a_cluster_is_on_the_cpu(net, content, style):
+    masks = [left_half(style), None]
+    job = _job.Job(net, [content], [style] * 2, None, {}, {"style_mask": masks, "memory": "low"})
+    sent = job.to("cpu").loss_options
+    assert torch.equal(sent["style_mask"][0], masks[0])
+    assert sent["style_mask"][1] is None
+    assert sent["memory"] == "low"
