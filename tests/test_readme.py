@@ -121,4 +121,4 @@ def test_the_table_of_notebooks_has_every_notebook():
         assert quick <= full <= 6
         link = re.search(r"\((notebooks/[^)]+)\)", row[0])[1]
         header = nbformat.read(ROOT / link, as_version=4).cells[0].source
-        assert f"**Time:** {full:g} minutes" in header, link
+        assert f"**Time:** {full:g} minute" in header, link
