@@ -97,6 +97,9 @@ class Job:
         masks = options.get("style_mask")
         if masks is not None:
             each = masks if isinstance(masks, list | tuple) else [masks] * len(self.styles)
+            if len(each) != len(self.styles):
+                what = f"one for all styles, or a list of {len(self.styles)}, one for each"
+                raise _validate.wrong("style_mask", what, masks)
             options["style_mask"] = _distinct(list(each), [case.style for case in cases])
         return options | {"styles_per_image": True}
 

@@ -1,6 +1,7 @@
 """Several styles and regions in StyleTransferLoss: by formulas, and by what must not change."""
 
 import copy
+import os
 import pickle
 import re
 
@@ -13,6 +14,8 @@ from nst_helpers import (
     StyleTransferLoss,
     content_loss,
     gram_matrix,
+    load_image,
+    load_network,
     noise_like,
     optimize,
     resize_image,
@@ -22,6 +25,7 @@ from nst_helpers.control.masks import resize_masks
 
 CONVENTIONS = pytest.mark.parametrize("convention", ["normalised", "paper", "lecture"])
 MEMORY = pytest.mark.parametrize("memory", ["normal", "low"])
+FILE = os.environ.get("NST_VGG19", "")
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")
 CONTENT = make_picture(96, 128, seed=1)
 STYLES = [
@@ -29,6 +33,11 @@ STYLES = [
     make_picture(120, 110, seed=3),
     make_picture(70, 90, seed=4),
 ]
+
+
+def VGG19(test):
+    reason = "set NST_VGG19 to a file of VGG-19's weights"
+    return pytest.mark.vgg19(pytest.mark.skipif(not FILE, reason=reason)(test))
 
 
 def halves(height=96, width=128, share=0.5):
@@ -152,6 +161,12 @@ def test_a_mask_of_ones_is_no_mask(net, convention, memory):
     assert_same(make_loss(net, style_mask=torch.ones(1, 1, 50, 40).bool(), **options), plain)
     both = {"content_mask": ones, "style_mask": torch.ones(1, 1, 100, 80), "region_weights": [1]}
     assert_same(make_loss(net, **both, **options), plain)
+
+
+def test_a_factor_counts_for_a_whole_mask_too(net):
+    image, ones = make_picture(96, 128, seed=9), torch.ones(1, 1, 96, 128)
+    doubled = make_loss(net, content_mask=ones, region_weights=(2,))
+    assert torch.equal(doubled(image).style, 2 * make_loss(net)(image).style)
 
 
 def slow_style(net, image, styles, content_mask, style_masks, convention, weights):
@@ -461,3 +476,51 @@ def test_the_pure_functions_take_masks(net):
     assert content_loss(maps, maps).item() == 0
     with pytest.raises(ValueError, match=re.escape("expected (B or 1, 2, 6, 6)")):
         style_loss(maps, target[:, 0], masks=masks)
+    for weights, message in [((1,), "2 numbers, .*got 1"), ((1, -1), "got -1"), ("ab", "got 'ab'")]:
+        with pytest.raises(ValueError, match=f"region_weights.*{message}"):
+            style_loss(maps, target, masks=masks, region_weights=weights)
+    with pytest.raises(ValueError, match="region_weights need masks"):
+        style_loss(maps, target[:, 0], region_weights=(1, 2))
+
+
+# --- on the real VGG-19: see test_vgg19.py -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real_net():
+    return load_network(FILE, device="cpu", precision="float32")
+
+
+def distance(net, image, style, mask=None):
+    """The style loss of a picture, or of a part of it, against a style."""
+    options = {} if mask is None else {"content_mask": mask}
+    loss = StyleTransferLoss(net, image, style, alpha=0, style_layers=LAYERS, **options)
+    return loss(image).style.item()
+
+
+@VGG19
+def test_a_blend_on_vgg19_lies_between_its_styles(real_net):
+    cat, sky, wave = (load_image(name, 64) for name in ("chelsea", "night_sky", "wave"))
+    loss = StyleTransferLoss(real_net, cat, [sky, wave], style_layers=LAYERS)
+    images = []
+    for share in (0, 0.5, 1):
+        loss.style_weights = (1 - share, share)
+        images.append(optimize(loss, cat, steps=25).image)
+    from_sky, from_wave = ([distance(real_net, x, y) for x in images] for y in (sky, wave))
+    assert from_sky == sorted(from_sky)
+    assert from_wave == sorted(from_wave, reverse=True)
+
+
+@VGG19
+def test_regions_on_vgg19_are_each_like_their_own_style(real_net):
+    cat, sky, leaves = (load_image(name, 64) for name in ("chelsea", "night_sky", "leaves"))
+    masks = halves(*cat.shape[2:])
+    loss = StyleTransferLoss(
+        *(real_net, cat, [sky, leaves]),
+        content_mask=masks,
+        style_layers=LAYERS,
+    )
+    image = optimize(loss, cat, steps=25).image
+    left, right = masks.split(1, 1)
+    for mask, own, other in ((left, sky, leaves), (right, leaves, sky)):
+        assert distance(real_net, image, own, mask) < 0.1 * distance(real_net, image, other, mask)

@@ -490,6 +490,12 @@ def test_wrong_blends_are_refused_before_the_first_run(net, content, style, blen
         sweep(net, [content], [style] * 2, style_weights=blends)
 
 
+def test_masks_that_are_not_one_for_each_style_are_refused(net, content, style):
+    mask = left_half(style)
+    with pytest.raises(ValueError, match="style_mask must be one for all styles, or a list of 2"):
+        sweep(net, [content], [style] * 2, content_mask=left_half(content), style_mask=[mask])
+
+
 def test_what_goes_to_a_cluster_is_on_the_cpu(net, content, style):
     masks = [left_half(style), None]
     job = _job.Job(net, [content], [style] * 2, None, {}, {"style_mask": masks, "memory": "low"})

@@ -65,7 +65,10 @@ def validate_style_weights(
         _validate.number_at_least(f"{name}[{i}]", weight, 0) for i, weight in enumerate(given)
     ]
     if len(values) != count:
-        raise ValueError(f"{name} must be {count} numbers, one per style; got {len(values)}")
+        raise ValueError(
+            f"{name} must be {count} numbers, one per style; got {len(values)}: "
+            f"{_validate.shown(given)}"
+        )
     if not any(values):
         raise ValueError(f"{name} must not all be 0; got {tuple(values)}")
     largest = max(values)  # first, so that no sum can overflow

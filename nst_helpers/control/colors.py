@@ -114,19 +114,19 @@ def match_colors(
     _validate.image("reference", reference)
     larger, other = (image, reference) if len(image) >= len(reference) else (reference, image)
     _validate.same_batch(larger, other, "references")
-    mean, covariance = color_statistics(image, image_mask)
-    target_mean, target_covariance = color_statistics(reference, reference_mask)
+    mean, covariance = color_statistics(image, image_mask, "image_mask")
+    target_mean, target_covariance = color_statistics(reference, reference_mask, "reference_mask")
     transform = _transform(
         _power(covariance, 1, FLAT), _power(target_covariance, 1, ROUNDING), method
     )
     offset = target_mean - (transform @ mean.unsqueeze(2)).squeeze(2)
     matched = torch.einsum("bij,bjhw->bihw", transform.to(image), image)
     matched = matched + offset.to(image)[:, :, None, None]
-    return matched.clamp(0, 1) if clip else matched
+    return matched.clamp(0, 1) if _validate.flag("clip", clip) else matched
 
 
 def color_statistics(
-    image: torch.Tensor, mask: torch.Tensor | None = None
+    image: torch.Tensor, mask: torch.Tensor | None = None, name: str = "mask"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean colours (B, C) and their covariances (B, C, C), in float64 on the CPU.
 
@@ -136,6 +136,8 @@ def color_statistics(
         (B, C, H, W).
     mask : torch.Tensor, optional
         (B or 1, 1, H, W) or (H, W), at least 0: weights of the pixels.
+    name : str
+        What to call it in messages.
 
     Returns
     -------
@@ -147,10 +149,10 @@ def color_statistics(
     )  # (B, C, M); on the CPU, for MPS has no float64
     weights = torch.full_like(pixels[:, :1], 1 / pixels.shape[2])
     if mask is not None:
-        weights = weights * _pixel_weights(mask, image)
+        weights = weights * _pixel_weights(name, mask, image)
     total = weights.sum(2, keepdim=True)
     if not (total > 0).all():
-        raise ValueError("a mask leaves no pixel: all its values are 0")
+        raise ValueError(f"{name} leaves no pixel: all its values are 0")
     weights = weights / total
     mean = (weights * pixels).sum(2)
     centred = pixels - mean.unsqueeze(2)
@@ -210,7 +212,7 @@ def match_luminance(
         (B, 1, H, W), s' / s (Y - m) + m'. Values may pass [0, 1].
     """
     mean, variance = color_statistics(luminance, mask)
-    target_mean, target_variance = color_statistics(reference, reference_mask)
+    target_mean, target_variance = color_statistics(reference, reference_mask, "reference_mask")
     gain = (target_variance / variance.clamp_min(FLAT)).sqrt()
     offset = target_mean - gain[:, :, 0] * mean
     return gain.to(luminance).unsqueeze(3) * luminance + offset.to(luminance)[:, :, None, None]
@@ -275,16 +277,17 @@ def _power(matrix: torch.Tensor, exponent: float, least: float = 1e-30) -> torch
     return power
 
 
-def _pixel_weights(mask: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+def _pixel_weights(name: str, mask: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     """Return a mask as weights (B or 1, 1, M) in float64."""
-    mask = mask[None, None] if mask.dim() == 2 else mask
-    if mask.dim() != 4 or mask.shape[1] != 1 or mask.shape[2:] != image.shape[2:]:
-        raise ValueError(
-            f"a mask for an image {tuple(image.shape)} must be (B, 1, {image.shape[2]}, "
-            f"{image.shape[3]}); got shape {tuple(mask.shape)}"
-        )
-    _validate.same_batch(image, mask)
+    what = f"a mask (B or 1, 1, {image.shape[2]}, {image.shape[3]}), as large as the image"
+    if isinstance(mask, torch.Tensor) and mask.layout is torch.strided and not mask.is_nested:
+        mask = mask.float() if mask.dtype == torch.bool else mask
+        mask = mask[None, None] if mask.dim() == 2 else mask
+    _validate.tensor(name, mask, what, "B1HW")
+    if mask.shape[2:] != image.shape[2:]:
+        raise _validate.wrong(name, what, mask)
+    _validate.same_batch(image, mask, name)
     weights = mask.detach().cpu().double().flatten(2)
     if not (weights.isfinite().all() and (weights >= 0).all()):
-        raise ValueError("a mask must be finite and at least 0")
+        raise ValueError(f"{name} must be finite and at least 0; got values that are not")
     return weights

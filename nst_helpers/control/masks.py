@@ -221,7 +221,8 @@ def validate_partners(content: torch.Tensor, style: torch.Tensor) -> None:
         numbers = f"region {first}" if first == last else f"regions {first} to {last}"
         raise ValueError(
             f"a {alone} region without a partner: {numbers} of {mask} (counted from 0); "
-            f"content_mask has {painted} regions and style_mask {given}"
+            f"content_mask has {painted} regions and style_mask {given}, being "
+            f"{tuple(content.shape)} and {tuple(style.shape)}"
         )
 
 
@@ -234,7 +235,7 @@ def _from_array(source: Any) -> torch.Tensor:
     except (TypeError, ValueError, RuntimeError):
         raise _validate.wrong("masks", "a picture file, a tensor or an array", source) from None
     if values.dim() not in (2, 4) or not values.numel():
-        raise _validate.wrong("masks", "(B or 1, R, H, W) or (H, W)", values)
+        raise _validate.wrong("masks", "(B or 1, R, H, W) or (H, W)", source)
     if values.dim() == 4:
         return validate_masks(values, values.shape, "the array")
     if values.dtype == torch.bool or values.is_floating_point():

@@ -15,6 +15,7 @@ from nst_helpers.control.blending import blend_grams, validate_style_weights
 from nst_helpers.control.guidance import LayerMasks, guide
 from nst_helpers.control.masks import resize_masks, validate_masks, validate_partners
 from nst_helpers.engine.memory import STRIP_ROWS
+from nst_helpers.engine.scales import region_numbers
 from nst_helpers.images import resize_image
 
 __all__ = ["StyleTargets", "StyleWeights", "weights_by_layer"]
@@ -69,11 +70,24 @@ class StyleTargets(nn.Module):
             self.content_mask is not None
             and self.style_masks[0].shape[1] < self.content_mask.shape[1]
         )
-        self.region_weights = _region_weights(region_weights, content_mask)
+        self.region_weights = self._whole_or_weights(region_weights)
         self._blended = 0 if per_image or self.by_style else len(images)
         self._weights: dict[str, tuple[float, ...]] = {}
         if self._blended or style_weights is not None:
             self.set_weights(style_weights)
+
+    def _whole_or_weights(self, region_weights: Any) -> tuple[float, ...] | None:
+        """Return the regions' weights; without masks if they are whole and make no difference."""
+        if self.content_mask is None:
+            if region_weights is not None:
+                raise ValueError("region_weights need a content_mask: the regions they are for")
+            return None
+        masks = (self.content_mask, *self.style_masks)
+        weights = region_numbers(region_weights, self.content_mask.shape[1])
+        if weights == (1,) and all((mask == 1).all() for mask in masks):
+            self.content_mask, self.style_masks = None, []
+            return None
+        return weights
 
     # --- what is blended -------------------------------------------------------------------------
 
@@ -271,7 +285,7 @@ def _masks(
     style_mask: Any,
     per_image: bool,
 ) -> tuple[Masks, list[torch.Tensor]]:
-    """Return the masks of content and styles at their sizes; none if all of them are whole."""
+    """Return the masks of content and styles at their sizes, if there are any."""
     if content_mask is None and style_mask is None:
         return None, []
     if not images:
@@ -291,8 +305,6 @@ def _masks(
     else:
         for masks in style_masks:
             validate_partners(content_mask, masks)
-    if all(masks.shape[1] == 1 and (masks == 1).all() for masks in (content_mask, *style_masks)):
-        return None, []
     return content_mask, style_masks
 
 
@@ -319,23 +331,3 @@ def _regions_of_styles(styles: int, regions: int, per_image: bool) -> int:
             "styles as regions, or a style_mask for each style"
         )
     return 1
-
-
-def _region_weights(weights: Any, content_mask: Masks) -> tuple[float, ...] | None:
-    if weights is None:
-        return None
-    if content_mask is None:
-        raise ValueError("region_weights need a content_mask: the regions that they are for")
-    count = content_mask.shape[1]
-    values = _validate.listed("region_weights", weights, f"{count} numbers, one per region")
-    if len(values) != count:
-        raise ValueError(
-            f"region_weights must be {count} numbers, one per region; got {len(values)}"
-        )
-    numbers = [
-        _validate.number_at_least(f"region_weights[{i}]", value, 0)
-        for i, value in enumerate(values)
-    ]
-    if not any(numbers):
-        raise ValueError(f"region_weights must not all be 0; got {tuple(numbers)}")
-    return tuple(numbers)

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 import torch
 
-__all__ = ["per_position", "scale_content", "scale_style"]
+from nst_helpers import _validate
+
+__all__ = ["per_position", "region_numbers", "scale_content", "scale_style"]
 
 
 def scale_content(error: torch.Tensor, values: int, convention: str) -> torch.Tensor:
@@ -56,6 +58,8 @@ def scale_style(
         A factor for each region; 1 by default.
     """
     if masks is None:
+        if region_weights is not None:
+            raise ValueError("region_weights need masks: the regions that they are for")
         return _scaled(products / positions - target, positions, convention)
     batch, regions, filters, _ = products.shape
     if target.shape[1:] != products.shape[1:]:
@@ -63,17 +67,37 @@ def scale_style(
             f"{regions} regions of {filters} filters cannot match Gram matrices of shape "
             f"{tuple(target.shape)}; expected (B or 1, {regions}, {filters}, {filters})"
         )
-    if region_weights is not None and len(region_weights) != regions:
-        raise ValueError(
-            f"region_weights must be {regions} numbers, one per region; got {len(region_weights)}"
-        )
+    factors = region_numbers(region_weights, regions)
     differences = per_position(products, masks) - target
     errors = _scaled(differences.flatten(0, 1), positions, convention).view(batch, regions)
     shares, loss = _shares(masks), products.new_zeros(batch)
-    for region in range(regions):
-        weight = 1.0 if region_weights is None else region_weights[region]
-        loss = loss + weight * shares[:, region] * errors[:, region]
+    for region, factor in enumerate(factors):
+        loss = loss + factor * shares[:, region] * errors[:, region]
     return loss
+
+
+def region_numbers(weights: Sequence[float] | None, regions: int) -> tuple[float, ...]:
+    """Return a number >= 0 for each region, not all 0; 1 each by default.
+
+    Parameters
+    ----------
+    weights : sequence of float, optional
+    regions : int
+        How many.
+    """
+    if weights is None:
+        return (1.0,) * regions
+    what = f"{regions} numbers, one per region"
+    given = _validate.listed("region_weights", weights, what)
+    if len(given) != regions:
+        shown = _validate.shown(given)
+        raise ValueError(f"region_weights must be {what}; got {len(given)}: {shown}")
+    numbers = [
+        _validate.number_at_least(f"region_weights[{i}]", value, 0) for i, value in enumerate(given)
+    ]
+    if not any(numbers):
+        raise ValueError(f"region_weights must not all be 0; got {tuple(numbers)}")
+    return tuple(numbers)
 
 
 def per_position(products: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
