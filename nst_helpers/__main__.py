@@ -112,7 +112,7 @@ def _make(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
         options |= {"alpha": alpha, "beta": args.beta}
     elif args.command == "reconstruct":
         options["alpha"] = 1.0
-    loss = StyleTransferLoss(net, **pictures, **options)
+    loss = StyleTransferLoss(net, **pictures, **_masks(args), **options)
     error: Exception | None = None
     with watch_run(args, outputs, signals, args.steps) as watch:
         try:
@@ -153,6 +153,7 @@ def _sweep(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
                 ratios,
                 start=start,
                 callback=lambda run, progress: watch.step(progress, names[ratios[run]]),
+                **_masks(args),
                 **_loss_options(args),
                 **_optimize_options(args),
             )
@@ -207,6 +208,17 @@ def _pictures(args: argparse.Namespace, outputs: Outputs) -> dict[str, Any]:
         height, width = next(iter(pictures.values())).shape[2:]
         validate_output(args.output, (width, height))  # some formats end at 16,383 pixels
     return pictures
+
+
+def _masks(args: argparse.Namespace) -> dict[str, torch.Tensor]:
+    """Return masks by which what is transparent does not count in the Gram matrices."""
+    if args.command not in ("transfer", "sweep"):
+        return {}
+    masks = {
+        "content_mask": load_alpha(args.content, args.size),
+        "style_mask": load_alpha(args.style, args.style_size or args.size),
+    }
+    return {name: alpha for name, alpha in masks.items() if bool((alpha < 1).any())}
 
 
 def _start(args: argparse.Namespace, like: torch.Tensor) -> torch.Tensor:

@@ -567,6 +567,29 @@ def test_a_cut_out_comes_back_as_one_or_on_white(command, ending, small, capsys)
     assert capsys.readouterr().err.count("cut-out") == (ending == ".jpg")
 
 
+@pytest.mark.parametrize("cut", ["content", "style", "both"])
+def test_what_is_transparent_does_not_count_in_the_gram_matrices(cut, small):
+    inputs, masks = dict(zip(("content", "style"), INPUTS["transfer"], strict=True)), {}
+    for name in inputs if cut == "both" else [cut]:
+        picture = Image.new("RGBA", (78, 52), (200, 30, 30, 255))
+        picture.paste(Image.effect_noise((39, 52), 90).convert("RGBA"), (0, 0))
+        picture.paste((0, 0, 0, 0), (39, 0, 78, 52))
+        picture.save(f"{name}.png")
+        inputs[name] = f"{name}.png"
+        masks[f"{name}_mask"] = nst.load_alpha(f"{name}.png", 52)
+    assert main(["transfer", *inputs.values(), "-o", "out.png", *small, "--init", "noise"]) == 0
+    pictures = [nst.load_image(name, 52) for name in inputs.values()]
+    net = nst.load_network(small[5], device="cpu")
+    images = []
+    for options in (masks, {}):
+        loss = nst.StyleTransferLoss(net, *pictures, **options)
+        images.append(nst.optimize(loss, nst.noise_like(pictures[0]), steps=int(small[3])).image)
+    opaque = nst.load_alpha("out.png") == 1
+    result = nst.load_image("out.png")
+    here, without = (((result - image).abs() * opaque).max() for image in images)
+    assert here < 0.01 < without
+
+
 # --- other conventions ---------------------------------------------------------------------------
 
 
