@@ -210,7 +210,7 @@ def _pictures(args: argparse.Namespace, outputs: Outputs) -> dict[str, Any]:
     return pictures
 
 
-def _masks(args: argparse.Namespace) -> dict[str, torch.Tensor]:
+def _masks(args: argparse.Namespace) -> dict[str, Any]:
     """Return masks by which what is transparent does not count in the Gram matrices."""
     if args.command not in ("transfer", "sweep"):
         return {}
