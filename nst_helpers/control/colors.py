@@ -141,8 +141,10 @@ def color_statistics(
 
     Returns
     -------
-    mean, covariance : torch.Tensor
+    mean : torch.Tensor
         Per pixel: divided by the sum of the weights.
+    covariance : torch.Tensor
+        Likewise.
     """
     pixels = (
         image.detach().cpu().double().flatten(2)

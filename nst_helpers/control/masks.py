@@ -110,9 +110,10 @@ def load_mask_pair(
 
     Returns
     -------
-    content, style : torch.Tensor
-        (1, R, H, W) each, with the regions in the same order: that of the content's colours,
-        dark before bright.
+    content : torch.Tensor
+        (1, R, H, W), with the regions in the order of its colours, dark before bright.
+    style : torch.Tensor
+        (1, R, H, W), with the regions in the same order.
 
     Raises
     ------

@@ -160,10 +160,12 @@ def require_memory_of_run(
 
     Parameters
     ----------
-    loss, shape, optimizer, history_size
+    loss, shape
         As for ``estimate_memory``.
     device : torch.device
         Of the image, if the loss has none.
+    optimizer, history_size
+        As for ``estimate_memory``.
 
     Raises
     ------

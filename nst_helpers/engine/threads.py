@@ -77,6 +77,11 @@ def sum_per_image(values: torch.Tensor) -> torch.Tensor:
 
     Torch shares a lone sum among its threads, and how it is rounded then depends on their number;
     of several sums each is one thread's. So this takes sixteen, and adds them.
+
+    Parameters
+    ----------
+    values : torch.Tensor
+        (B, ...).
     """
     rows = values.flatten(1)
     rest = rows.shape[1] % PARTS

@@ -33,17 +33,17 @@ class Depth:
     bits : int, optional
         How many of its bits count, if the file says so (PNG's sBIT).
 
-    Raises
-    ------
-    UnusableValues
-        If there are values that are no numbers, or with no scale that can be guessed.
-
     Attributes
     ----------
     white : float
         The value of white.
     remark : str or None
         What a person should be told.
+
+    Raises
+    ------
+    UnusableValues
+        If there are values that are no numbers, or with no scale that can be guessed.
     """
 
     def __init__(self, picture: Image.Image, bits: int | None = None) -> None:

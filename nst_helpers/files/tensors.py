@@ -32,6 +32,11 @@ def load_upload(name: str, content: bytes | memoryview, size: int) -> torch.Tens
         What is in the file.
     size : int
         Pixels that the shorter side gets; its own if it is shorter.
+
+    Returns
+    -------
+    torch.Tensor
+        (1, 3, H, W) in [0, 1].
     """
     picture, _ = reading.read_picture(content, size, name=name, upload=True)
     return from_array(np.asarray(picture))
@@ -46,6 +51,11 @@ def to_image(picture: Image.Image | np.typing.NDArray[Any]) -> torch.Tensor:
         A picture of any mode. Or an array, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with an alpha
         channel: uint8, uint16 or bool, scaled to their full range, or floats in [0, 1], as
         ``plt.imread`` gives.
+
+    Returns
+    -------
+    torch.Tensor
+        (1, 3, H, W) in [0, 1].
 
     Raises
     ------

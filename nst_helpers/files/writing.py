@@ -157,6 +157,11 @@ def write_animation(
         In milliseconds, of each frame.
     quality : int
         Of a .webp, 0 to 100.
+
+    Returns
+    -------
+    Path
+        ``path``.
     """
     kind = _format_of(path)
     if kind not in ANIMATED:
