@@ -296,7 +296,7 @@ def test_a_stored_widget_is_its_text_without_a_view(tmp_path):
 
 
 def test_soak_measures_in_a_real_kernel():
-    options = ["--minutes", 0.05, "--size", 48, "--no-browser"]
+    options = ["--minutes", 0.05, "--size", 64, "--no-browser"]
     # A few seconds do not tell what grows.
     printed = run("measure.soak", *options, codes=[0, 1]).stdout
     table = dict(re.findall(r"^  (\w+) .*?([\d.]+)$", printed, re.MULTILINE))
