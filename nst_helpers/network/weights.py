@@ -98,8 +98,9 @@ def load_weights(
     except (OSError, ValueError) as error:  # a name that no system allows
         raise _validate.wrong("source", what, source) from error
     if not is_file:
+        named = str(path) if source.startswith("~") else source
         raise FileNotFoundError(
-            f"there is no network {source!r}: give 'auto', 'bundled', 'vgg19', 'random', or the "
+            f"there is no network {named!r}: give 'auto', 'bundled', 'vgg19', 'random', or the "
             "path of a .pth or .safetensors file"
         )
     weights, metadata = _read(path, input_format)
