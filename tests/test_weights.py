@@ -492,3 +492,9 @@ def test_a_content_scale_out_of_reason_is_refused(tmp_path, scale):
     path = with_content_scale(scale, tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match=rf"net.safetensors.*content_scale.*'{scale}'"):
         load_network(path)
+
+
+@pytest.mark.parametrize("source", ["~no_such_user/vgg.pth", "a\0b"])
+def test_a_path_that_cannot_be_one_is_an_error_of_ours(source):
+    with pytest.raises((FileNotFoundError, ValueError), match=re.escape(repr(source))):
+        load_weights(source)

@@ -29,6 +29,7 @@ from nst_helpers.explorer.recording import Recording
 from nst_helpers.explorer.saving import save_file
 from nst_helpers.explorer.targets import Targets
 from nst_helpers.explorer.widgets import close_widget, markup
+from nst_helpers.files.sources import as_path
 from nst_helpers.images import encode_image, save_image
 from nst_helpers.losses import StyleTransferLoss
 from nst_helpers.network.features import Features
@@ -94,7 +95,7 @@ class StyleTransferExplorer:
     ) -> None:
         # Widgets and the run hold this object weakly: dropped unshown, it takes them along.
         _validate.instance("output", output, (str, os.PathLike), "the path of a folder")
-        self.output, self.recording = Path(output).expanduser(), Recording()
+        self.output, self.recording = as_path(output, "output"), Recording()
         self._redraw_at = 0.0
         self.controls = Controls(Pictures(), served, explain=weakly(self._explain))
         self.controls.settings = {"size": size, "steps": steps, "content": content, "style": style}

@@ -17,6 +17,7 @@ import torch
 
 from nst_helpers import _validate
 from nst_helpers.download import fetch_file
+from nst_helpers.files.sources import as_path
 from nst_helpers.network.input_formats import (
     INPUT_FORMATS,
     InputFormat,
@@ -92,7 +93,7 @@ def load_weights(
         if input_format not in ("auto", "torchvision"):
             raise ValueError(f"input_format is for files; {source!r} takes torchvision's")
         return _load_auto() if source == "auto" else _load_named(source)
-    path = Path(source).expanduser()
+    path = as_path(source, "source") if source else Path()
     try:
         is_file = path.is_file()
     except (OSError, ValueError) as error:  # a name that no system allows
