@@ -143,7 +143,7 @@ def test_a_task_has_its_share_of_the_cores_as_threads(
     monkeypatch.setattr(torch, "set_num_threads", thread_counts.append)
     job = Job(net, [content], [style], None, {"steps": 1}, {})
     result = cluster._run_on_worker(job, Case(0, 0, 0, 1.0, 0), {"10.0.0.7": tasks})
-    assert thread_counts[0] == threads  # the others are those of its steps
+    assert thread_counts == [threads]
     assert result.continuation is None
 
 

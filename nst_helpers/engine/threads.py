@@ -45,6 +45,9 @@ def on_free_cores(step: Callable[[], None], device: torch.device | str) -> Calla
             now = _processor_seconds()
             threads = min(limit, free_cores(before, now, threads))
             before = now
+        if threads == limit:
+            step()
+            return
         torch.set_num_threads(threads)
         try:
             step()
@@ -86,7 +89,8 @@ def sum_per_image(values: torch.Tensor) -> torch.Tensor:
     rows = values.flatten(1)
     rest = rows.shape[1] % PARTS
     parts: torch.Tensor = rows[:, rest:].unflatten(1, (PARTS, -1)).sum(2)
-    return parts.sum(1) + rows[:, :rest].sum(1)
+    total = parts.sum(1)
+    return total + rows[:, :rest].sum(1) if rest else total
 
 
 def _processor_seconds() -> tuple[float, float, float]:
