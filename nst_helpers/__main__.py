@@ -104,7 +104,7 @@ def _failure(name: str, error: Exception, outputs: Outputs) -> int:
 def _make(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
     """Optimise one image, and save it."""
     _reserve(args, outputs, [()])
-    pictures = _pictures(args, outputs)
+    pictures, masks = _pictures(args, outputs)
     start, net = _start(args, next(iter(pictures.values()))), _network(args)
     options = _loss_options(args)
     if args.command == "transfer":
@@ -112,7 +112,7 @@ def _make(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
         options |= {"alpha": alpha, "beta": args.beta}
     elif args.command == "reconstruct":
         options["alpha"] = 1.0
-    loss = StyleTransferLoss(net, **pictures, **_masks(args), **options)
+    loss = StyleTransferLoss(net, **pictures, **masks, **options)
     error: Exception | None = None
     with watch_run(args, outputs, signals, args.steps) as watch:
         try:
@@ -137,7 +137,7 @@ def _sweep(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
     ratios = args.ratios or list(RATIOS)
     if are_known:
         _reserve(args, outputs, [(name,) for name in names_of_ratios(ratios)])
-    pictures = _pictures(args, outputs)
+    pictures, masks = _pictures(args, outputs)
     start, net = _start(args, pictures["content"]), _network(args)
     if not are_known:
         ratios = _in_convention(args, net, pictures, "ratios", ratios)
@@ -153,7 +153,7 @@ def _sweep(args: argparse.Namespace, outputs: Outputs, signals: Signals) -> int:
                 ratios,
                 start=start,
                 callback=lambda run, progress: watch.step(progress, names[ratios[run]]),
-                **_masks(args),
+                **masks,
                 **_loss_options(args),
                 **_optimize_options(args),
             )
@@ -188,37 +188,28 @@ def _reserve(args: argparse.Namespace, outputs: Outputs, runs: Sequence[Sequence
         )
 
 
-def _pictures(args: argparse.Namespace, outputs: Outputs) -> dict[str, Any]:
-    """Return content and style, those that the command has."""
-    pictures: dict[str, torch.Tensor] = {}
-    if "content" in args:
-        with _about("content", args.content):
-            pictures["content"] = load_image(args.content, args.size)
-            alpha = load_alpha(args.content, args.size)
+def _pictures(args: argparse.Namespace, outputs: Outputs) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return content and style, those that the command has; and masks of cut-outs.
+
+    By these, what is transparent does not count in the Gram matrices.
+    """
+    sizes = {"content": args.size, "style": getattr(args, "style_size", None) or args.size}
+    pictures, masks = {}, {}
+    for name in (name for name in sizes if name in args):
+        file = getattr(args, name)
+        with _about(name, file):
+            pictures[name] = load_image(file, sizes[name])
+            alpha = load_alpha(file, sizes[name])
         if bool((alpha < 1).any()):
-            outputs.alpha = alpha
-            if not outputs.holds_alpha:
-                text = f"{args.content} is a cut-out, and {outputs.path.suffix} cannot be: on white"
-                say(f"{args.command}: {text}", error=True)
-    if "style" in args:
-        with _about("style", args.style):
-            size = getattr(args, "style_size", None) or args.size
-            pictures["style"] = load_image(args.style, size)
+            masks[f"{name}_mask"] = alpha
+    outputs.alpha = masks.get("content_mask")
+    if outputs.alpha is not None and not outputs.holds_alpha:
+        text = f"{args.content} is a cut-out, and {outputs.path.suffix} cannot be: on white"
+        say(f"{args.command}: {text}", error=True)
     with _about("--output", args.output):
         height, width = next(iter(pictures.values())).shape[2:]
         validate_output(args.output, (width, height))  # some formats end at 16,383 pixels
-    return pictures
-
-
-def _masks(args: argparse.Namespace) -> dict[str, Any]:
-    """Return masks by which what is transparent does not count in the Gram matrices."""
-    if args.command not in ("transfer", "sweep"):
-        return {}
-    masks = {
-        "content_mask": load_alpha(args.content, args.size),
-        "style_mask": load_alpha(args.style, args.style_size or args.size),
-    }
-    return {name: alpha for name, alpha in masks.items() if bool((alpha < 1).any())}
+    return pictures, masks if len(pictures) == 2 else {}
 
 
 def _start(args: argparse.Namespace, like: torch.Tensor) -> torch.Tensor:

@@ -43,11 +43,13 @@ def equivalent_factor(
     ValueError
         If content or style loss is 0 there.
     """
+    loss = StyleTransferLoss(net, **{**options, **pictures, "alpha": 1.0, "beta": 1.0})
     balance = []
-    for each in ("normalised", convention):
-        settings = {**options, **pictures, "alpha": 1.0, "beta": 1.0, "convention": each}
+    both: tuple[Convention, ...] = ("normalised", convention)
+    for each in both:  # the targets are the same
+        loss.convention = each
         with torch.no_grad():
-            terms = StyleTransferLoss(net, **settings)(image.to(net.device))
+            terms = loss(image.to(net.device))
         balance.append((terms.content / terms.style).item())
     factor = balance[0] / balance[1] if balance[1] else math.nan
     if not 0 < factor < math.inf:
