@@ -13,11 +13,11 @@ from nst_helpers import __version__
 from nst_helpers import _option_values as _values
 from nst_helpers._console import one_line, shown
 from nst_helpers.engine.devices import Precision
+from nst_helpers.engine.ending import Optimizer
 from nst_helpers.images import sample_images
 from nst_helpers.losses import CONTENT_LAYERS, RATIOS, STYLE_LAYERS, Convention, Memory
 from nst_helpers.network.features import Pooling, stride
 from nst_helpers.network.input_formats import InputFormat
-from nst_helpers.optimization import Optimizer
 
 __all__ = ["ALPHA", "parse"]
 

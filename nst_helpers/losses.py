@@ -75,7 +75,7 @@ class StyleTransferLoss(nn.Module):
     tv_weight : float
         Of ``total_variation``; 0 as in the paper.
     convention : {"normalised", "paper", "lecture"}
-        See the module's table.
+        See the table of ``nst_helpers.layer_losses``.
     memory : {"normal", "low"}
         "low" holds less of each evaluation and recomputes it in the backward pass.
     style_weights : sequence of K floats, or mapping of str to such, optional

@@ -15,13 +15,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from nst_helpers import _convert, _validate
 from nst_helpers.engine.devices import capture_cuda_graph, own_modes
-from nst_helpers.engine.ending import Ending, Stopped, end_of_all, endings
+from nst_helpers.engine.ending import Ending, Optimizer, Stopped, end_of_all, endings
 from nst_helpers.engine.memory import require_memory_of_run
 from nst_helpers.engine.objective import StepLog
 from nst_helpers.engine.run import Continuation, Options, Run, pyramid_levels
@@ -29,7 +29,6 @@ from nst_helpers.engine.threads import on_free_cores
 
 __all__ = ["Loss", "Progress", "Result", "optimize"]
 
-Optimizer = Literal["lbfgs", "adam"]
 LOSS = "a Loss, such as StyleTransferLoss, or a function from an image (B, 3, H, W) to its terms"
 
 
@@ -363,7 +362,7 @@ def _descend(
             continue
         log.read()
         if log.nonfinite_in_a_row:
-            run.nonfinite_problem()
+            run.nonfinite_problem()  # raises where no image ever was finite
             if log.nonfinite_in_a_row >= minimizer.patience or is_last:
                 return "not finite"
         elif callback is not None:
@@ -415,6 +414,7 @@ def _as_start(start: torch.Tensor | Result) -> tuple[Result, torch.Tensor]:
     """Return where to begin as a result, and its image as an optimiser left it."""
     what = f"{_validate.IMAGE} or a Result"
     if not isinstance(start, Result):
-        start = Result(_convert.image("start", start, what))
+        image = _convert.image("start", start, what)
+        return Result(image), image
     _validate.image("start", start.image, what)
     return start, _validate.image("start", start.unclipped, what, (-math.inf, math.inf))

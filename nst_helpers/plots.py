@@ -29,9 +29,9 @@ __all__ = [
     "show_matrix",
 ]
 
-# Okabe & Ito's colours, which colour-blind people can tell apart.
 SHOWN = (-1.0, 2.0)  # what is clipped when shown; beyond it, values are no image's
 AXES = "matplotlib's Axes"
+# Okabe & Ito's colours, which colour-blind people can tell apart.
 COLOURS = {"total": "#000000", "content": "#0072B2", "style": "#D55E00", "tv": "#009E73"}
 
 

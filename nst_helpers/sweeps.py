@@ -27,9 +27,10 @@ from nst_helpers._job import (
     make_cases,
 )
 from nst_helpers.cluster import run_on_cluster, validate_client
+from nst_helpers.engine.ending import Optimizer
 from nst_helpers.losses import RATIOS
 from nst_helpers.network.features import Features
-from nst_helpers.optimization import Optimizer, Result
+from nst_helpers.optimization import Result
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -7,11 +7,13 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-__all__ = ["DEFAULT_LR", "Ending", "Stopped", "end_of_all", "endings"]
+__all__ = ["DEFAULT_LR", "Ending", "Optimizer", "Stopped", "end_of_all", "endings"]
 
 Stopped = Literal["steps", "converged", "interrupted", "callback", "not finite", "no progress"]
 
-DEFAULT_LR = {"lbfgs": 1.0, "adam": 0.02}  # Adam's in units of the image range
+Optimizer = Literal["lbfgs", "adam"]
+# Adam's in units of the image range.
+DEFAULT_LR: dict[Optimizer, float] = {"lbfgs": 1.0, "adam": 0.02}
 STEPS_TO_LOWER = 10  # in fewer, a line search may still be backtracking
 STEPS_TO_JUDGE = 20  # in which a loss that can be lowered has fallen, and the image has changed
 LEAST_FALL = 0.05  # of the loss

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from nst_helpers import _validate
+from nst_helpers.engine.ending import DEFAULT_LR
 from nst_helpers.engine.lbfgs import LBFGS
 
 __all__ = ["available_memory", "estimate_memory", "require_memory", "require_memory_of_run"]
@@ -38,7 +39,7 @@ def estimate_memory(
     if not hasattr(loss, "memory_needed"):
         _validate.function("loss", loss, "a Loss, such as StyleTransferLoss, or a function")
     shape = _validate.shape_of_images("shape", shape)
-    _validate.one_of("optimizer", optimizer, ("lbfgs", "adam"))
+    _validate.one_of("optimizer", optimizer, DEFAULT_LR)
     history_size = _validate.positive_int("history_size", history_size)
     for_loss = loss.memory_needed(shape) if hasattr(loss, "memory_needed") else 0
     return int(for_loss) + minimizer_memory(optimizer, math.prod(shape), history_size)

@@ -6,19 +6,18 @@ import copy
 import weakref
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 
 from nst_helpers import _validate
-from nst_helpers.engine.ending import DEFAULT_LR
+from nst_helpers.engine.ending import DEFAULT_LR, Optimizer
 from nst_helpers.engine.minimizers import Adam, Minimizer, PreconditionedLBFGS
 from nst_helpers.engine.objective import Objective, StepLog
 
 __all__ = ["Continuation", "Level", "Options", "Run", "pyramid_levels"]
 
-Optimizer = Literal["lbfgs", "adam"]
 FAR = 0.3  # of the image range: Adam's steps of this size end in noise, whatever the loss says
 FULL_SIZE_SHARE = 0.2  # of a pyramid's steps are for the full size
 
