@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -160,6 +159,18 @@ def weights_by_name(
         name: number_at_least(f"{argument}: the weight of {name}", weights.get(name, 0.0), 0)
         for name in names
     }
+
+
+def number_of_each(name: str, value: Any, count: int, each: str) -> tuple[float, ...]:
+    """Return numbers >= 0, not all 0: one for each of ``count``, which messages call ``each``."""
+    what = f"{count} numbers, one per {each}"
+    given = listed(name, value, what)
+    if len(given) != count:
+        raise ValueError(f"{name} must be {what}; got {len(given)}: {shown(given)}")
+    numbers = tuple(number_at_least(f"{name}[{i}]", number, 0) for i, number in enumerate(given))
+    if not any(numbers):
+        raise ValueError(f"{name} must not all be 0; got {numbers}")
+    return numbers
 
 
 # --- choices, lists and the like -----------------------------------------------------------------
@@ -325,25 +336,10 @@ def maps_and_target(features: Any, target: Any, *, or_gram: bool = False) -> Non
     same_device("target", target, features.device)
 
 
-def convolutions(name: str, weights: Any) -> dict[str, torch.Tensor]:
-    """Return ``weights`` if they are those of 3 x 3 convolutions, each of which fits the next."""
-    what = "a mapping of convB_I.weight (out, in, 3, 3) and convB_I.bias (out,) to tensors"
-    instance(name, weights, Mapping, what)
-    if not weights:
-        raise wrong(name, what, weights)
-    channels = 3
-    for key in weights:
-        match = isinstance(key, str) and re.fullmatch(r"(conv\d_\d+)\.(weight|bias)", key)
-        if not match:
-            raise ValueError(f"{name} must be {what}; got the key {shown(key)}")
-        kernel, bias = (weights.get(f"{match[1]}.{kind}") for kind in ("weight", "bias"))
-        tensor(f"{name}: {match[1]}.weight", kernel, "a tensor (out, in, 3, 3)", "OI33")
-        tensor(f"{name}: {match[1]}.bias", bias, "a tensor (out,)", "O")
-        if match[2] == "weight":
-            if kernel.shape[1] != channels or bias.shape[0] != kernel.shape[0]:
-                raise ValueError(
-                    f"{name}: {match[1]} must take {channels} channels and have a bias for each "
-                    f"filter; got {tuple(kernel.shape)} and {tuple(bias.shape)}"
-                )
-            channels = kernel.shape[0]
-    return dict(weights)
+def same_positions(layer: str, image: Sequence[int], target: Sequence[int], what: str) -> None:
+    """Raise unless the maps (H', W') of an image and of what it is compared with are as large."""
+    if tuple(image) != tuple(target):
+        raise ValueError(
+            f"at {layer} the image has {image[0]} x {image[1]} positions and {what} "
+            f"{target[0]} x {target[1]}: they must not differ in shape"
+        )

@@ -270,11 +270,7 @@ class StyleTransferLoss(nn.Module):
             target = self.get_buffer(f"content_{name}")
             _validate.same_batch(image, target, "content targets")
             size = map_size(name, image.shape)
-            if target.shape[2:] != size:
-                raise ValueError(
-                    f"at {name} the image has {size[0]} x {size[1]} positions and the content "
-                    f"{target.shape[2]} x {target.shape[3]}: they must not differ in shape"
-                )
+            _validate.same_positions(name, size, target.shape[2:], "the content")
         self.styles.validate(image, map_size)
         for weight in (self.alpha, self.beta):
             if isinstance(weight, torch.Tensor):

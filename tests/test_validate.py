@@ -10,6 +10,7 @@ import torch
 
 from helpers import make_weights
 from nst_helpers import _validate
+from nst_helpers.network.convolutions import validate_convolutions
 
 INFINITE = (math.nan, math.inf, -math.inf)
 NO_NUMBERS = ("3", None, True, [1], 1j, np.True_, torch.tensor(True), object, lambda: 1)
@@ -204,7 +205,7 @@ def test_a_warning_names_the_line_that_called_the_package():
 )
 def test_weights_that_are_no_convolutions_are_refused(weights, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        _validate.convolutions("weights", weights)
+        validate_convolutions("weights", weights)
 
 
 @pytest.mark.parametrize(

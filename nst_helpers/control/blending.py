@@ -60,17 +60,7 @@ def validate_style_weights(
     name : str
         What to call them in messages.
     """
-    given = _validate.listed(name, weights, f"{count} numbers, one per style")
-    values = [
-        _validate.number_at_least(f"{name}[{i}]", weight, 0) for i, weight in enumerate(given)
-    ]
-    if len(values) != count:
-        raise ValueError(
-            f"{name} must be {count} numbers, one per style; got {len(values)}: "
-            f"{_validate.shown(given)}"
-        )
-    if not any(values):
-        raise ValueError(f"{name} must not all be 0; got {tuple(values)}")
+    values = _validate.number_of_each(name, weights, count, "style")
     largest = max(values)  # first, so that no sum can overflow
-    values = [value / largest for value in values]
-    return tuple(value / sum(values) for value in values)
+    ratios = [value / largest for value in values]
+    return tuple(ratio / sum(ratios) for ratio in ratios)

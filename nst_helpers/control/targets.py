@@ -178,11 +178,7 @@ class StyleTargets(nn.Module):
         for layer, masks in self.masks.items():
             _validate.same_batch(image, masks, "masks")
             sides = size(layer, image.shape)
-            if masks.shape[2:] != sides:
-                raise ValueError(
-                    f"at {layer} the image has {sides[0]} x {sides[1]} positions and content_mask "
-                    f"{masks.shape[2]} x {masks.shape[3]}: they must not differ in shape"
-                )
+            _validate.same_positions(layer, sides, masks.shape[2:], "content_mask")
 
     def resized(self, scale: float) -> StyleTargets:
         """Return targets of images ``scale`` times as large, with the same weights.

@@ -87,17 +87,7 @@ def region_numbers(weights: Sequence[float] | None, regions: int) -> tuple[float
     """
     if weights is None:
         return (1.0,) * regions
-    what = f"{regions} numbers, one per region"
-    given = _validate.listed("region_weights", weights, what)
-    if len(given) != regions:
-        shown = _validate.shown(given)
-        raise ValueError(f"region_weights must be {what}; got {len(given)}: {shown}")
-    numbers = [
-        _validate.number_at_least(f"region_weights[{i}]", value, 0) for i, value in enumerate(given)
-    ]
-    if not any(numbers):
-        raise ValueError(f"region_weights must not all be 0; got {tuple(numbers)}")
-    return tuple(numbers)
+    return _validate.number_of_each("region_weights", weights, regions, "region")
 
 
 def per_position(products: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

@@ -1,13 +1,16 @@
-"""One convolution out of a file: looked at, with what follows folded in, and only then copied."""
+"""Convolutions: one out of a file, looked at and only then copied; those of a network checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-__all__ = ["Layer", "convolution"]
+from nst_helpers import _validate
+
+__all__ = ["Layer", "convolution", "validate_convolutions"]
 
 BATCH_NORM_EPS = 1e-5  # torch's and everyone's; a file does not say it
 MOST_NUMBERS = 80_000_000  # of one layer: four whole VGG-19s, so a mistake
@@ -79,6 +82,42 @@ def convolution(
     if not (folded.isfinite().all() and folded_bias.isfinite().all()):
         raise ValueError(f"{norm.key!r} has a variance below 0")
     return folded.float(), folded_bias.float()
+
+
+def validate_convolutions(name: str, weights: Any) -> dict[str, torch.Tensor]:
+    """Return ``weights`` if they are those of 3 x 3 convolutions, each of which fits the next.
+
+    Parameters
+    ----------
+    name : str
+        What to call them in messages.
+    weights : mapping of str to torch.Tensor
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    what = "a mapping of convB_I.weight (out, in, 3, 3) and convB_I.bias (out,) to tensors"
+    _validate.instance(name, weights, Mapping, what)
+    if not weights:
+        raise _validate.wrong(name, what, weights)
+    channels = 3
+    for key in weights:
+        match = isinstance(key, str) and re.fullmatch(r"(conv\d_\d+)\.(weight|bias)", key)
+        if not match:
+            raise ValueError(f"{name} must be {what}; got the key {_validate.shown(key)}")
+        kernel, bias = (weights.get(f"{match[1]}.{kind}") for kind in ("weight", "bias"))
+        _validate.tensor(f"{name}: {match[1]}.weight", kernel, "a tensor (out, in, 3, 3)", "OI33")
+        _validate.tensor(f"{name}: {match[1]}.bias", bias, "a tensor (out,)", "O")
+        if match[2] == "weight":
+            if kernel.shape[1] != channels or bias.shape[0] != kernel.shape[0]:
+                raise ValueError(
+                    f"{name}: {match[1]} must take {channels} channels and have a bias for each "
+                    f"filter; got {tuple(kernel.shape)} and {tuple(bias.shape)}"
+                )
+            channels = kernel.shape[0]
+    return dict(weights)
 
 
 def _numbers(tensor: torch.Tensor, name: str) -> torch.Tensor:

@@ -21,6 +21,7 @@ from torch.nn.utils import skip_init
 
 from nst_helpers import _validate
 from nst_helpers.engine.devices import PRECISIONS, Precision, own_modes
+from nst_helpers.network.convolutions import validate_convolutions
 
 __all__ = ["Features"]
 
@@ -69,7 +70,7 @@ class Features(nn.Module):
         source: str = "",
     ) -> None:
         super().__init__()
-        weights = _validate.convolutions("weights", weights)
+        weights = validate_convolutions("weights", weights)
         _validate.one_of("pooling", pooling, get_args(Pooling))
         self.content_scale = _validate.positive_number("content_scale", content_scale)
         for argument, text in (("name", name), ("source", source)):
