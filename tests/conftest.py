@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from helpers import LocalServer, make_picture, make_weights, torchvision_keys
-from nst_helpers import Features
+from nst_helpers import Features, StyleTransferExplorer
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +46,22 @@ def vgg19():
     state = {k.removeprefix("features."): v for k, v in torchvision_keys(weights).items()}
     features.load_state_dict(state)
     return features, weights
+
+
+@pytest.fixture
+def explore(net, tmp_path):
+    """Make explorers of a small network, which end with the test."""
+    made = []
+
+    def make(*pictures, **options):
+        options = {"net": net, "size": 64, "steps": 2000, "output": tmp_path / "saved", **options}
+        made.append(StyleTransferExplorer(*pictures, **options))
+        return made[-1]
+
+    yield make
+    for explorer in made:
+        explorer.stop()
+        explorer.close()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import http.server
 import io
+import itertools
 import math
 import socket
 import sys
@@ -93,36 +94,51 @@ class Quadratic:
         return Total((self.stretch * (image - self.target) ** 2).sum((1, 2, 3)))
 
 
+def before_line(number, happens, action, is_traced):
+    """Call ``action``, and ``happens`` before the line of that number that it runs, from 1.
+
+    Lines count in files for which ``is_traced`` holds. Returns what ``action`` returns, or None
+    where a KeyboardInterrupt came through, and how many lines were run.
+    """
+    tracer, lines = sys.gettrace(), 0  # that of a coverage measurement
+
+    def trace(frame, event, _):
+        nonlocal lines
+        if not is_traced(frame.f_code.co_filename):
+            return None
+        lines += event == "line"
+        if event == "line" and lines == number:
+            sys.settrace(tracer)
+            happens()
+        return trace
+
+    result = None
+    sys.settrace(trace)
+    try:
+        result = action()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(tracer)
+    return result, lines
+
+
+def interrupt():
+    """What Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def interrupted_before_each_line(action, files):
     """Call ``action`` again and again, with Ctrl-C before the first line it runs in ``files``, then
     before the second, and so on to its end.
 
     Yields what it returns, or None where the interrupt came through.
     """
-    tracer = sys.gettrace()  # that of a coverage measurement
-    countdown = line = 0
-
-    def trace(frame, event, _):
-        nonlocal countdown
-        if frame.f_code.co_filename not in files:
-            return None
-        countdown -= event == "line"
-        if countdown == 0:
-            sys.settrace(tracer)
-            raise KeyboardInterrupt
-        return trace
-
-    while countdown <= 0:
-        line += 1
-        countdown, result = line, None
-        sys.settrace(trace)
-        try:
-            result = action()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(tracer)
+    for line in itertools.count(1):
+        result, lines = before_line(line, interrupt, action, files.__contains__)
         yield result
+        if lines < line:
+            return
 
 
 def is_same_run(result, other):

@@ -15,7 +15,6 @@ from PIL import Image
 
 from helpers import file_of, make_picture, wait_for
 from nst_helpers import (
-    StyleTransferExplorer,
     load_image,
     load_settings,
     noise_like,
@@ -26,21 +25,6 @@ from nst_helpers.explorer import background, frontend, networks
 from nst_helpers.explorer import explorer as explorer_module
 
 PATIENCE = 20  # seconds, on a busy machine
-
-
-@pytest.fixture
-def explore(net, tmp_path):
-    made = []
-
-    def make(content="chelsea", style="night_sky", **options):
-        options = {"net": net, "size": 64, "steps": 2000, "output": tmp_path / "saved", **options}
-        made.append(StyleTransferExplorer(content, style, **options))
-        return made[-1]
-
-    yield make
-    for explorer in made:
-        explorer.stop()
-        explorer.close()
 
 
 @pytest.fixture

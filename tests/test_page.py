@@ -61,23 +61,8 @@ def assert_safe(explorer):
 
 
 @pytest.fixture
-def explore(net, tmp_path):
-    made = []
-
-    def make(*pictures, **options):
-        options = {"net": net, "size": 64, "steps": 2, "output": tmp_path / "saved", **options}
-        made.append(StyleTransferExplorer(*pictures, **options))
-        return made[-1]
-
-    yield make
-    for explorer in made:
-        explorer.stop()
-        explorer.close()
-
-
-@pytest.fixture
 def page(explore):
-    return explore(served=True)
+    return explore(served=True, steps=2)
 
 
 def upload(explorer, role, name, data):
@@ -116,7 +101,7 @@ def test_paths_settings_and_errors_are_text(explore, tmp_path, text):
     name = text.replace("/", "")
     picture = save_image(make_picture(40, 50), tmp_path / f"{name}.png")
     torch.save(make_weights(), tmp_path / f"{name}.pth")
-    explorer = explore(picture, picture, net=tmp_path / f"{name}.pth")
+    explorer = explore(picture, picture, net=tmp_path / f"{name}.pth", steps=2)
     assert_safe(explorer)
     explorer.keep()
     explorer.save_png()

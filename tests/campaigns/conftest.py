@@ -3,7 +3,11 @@
 import tempfile
 
 import pytest
+import torch
 from oracle import bounded_memory
+
+import nst_helpers as nst
+from helpers import make_picture, make_weights
 
 MEMORY = 3 << 30  # bytes beyond those in use: a picture of 170 million pixels takes them
 
@@ -33,6 +37,16 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(scope="session")
 def seed(request):
     return request.config.getoption("campaign_seed")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with a small network and two pictures."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(make_weights((1, 1, 1, 1, 1)), "small.pth")
+    nst.save_image(make_picture(40, 36, seed=1), "content.png")
+    nst.save_image(make_picture(40, 36, seed=2), "style.png")
+    return tmp_path
 
 
 @pytest.fixture(autouse=True)

@@ -1,39 +1,15 @@
 """Something happens just before a line of the package is run, whichever module it is in."""
 
-import sys
-
 from oracle import PACKAGE
+
+import helpers
 
 INSIDE = str(PACKAGE) + "/" if "/" in str(PACKAGE) else str(PACKAGE) + "\\"
 
 
 def before_line(number, happens, action):
-    """Call ``action``, and ``happens`` before the line of that number that it runs, from 1.
-
-    Returns what ``action`` returns, or None where a KeyboardInterrupt came through, and how many
-    lines were run.
-    """
-    tracer, lines = sys.gettrace(), 0  # that of a coverage measurement
-
-    def trace(frame, event, _):
-        nonlocal lines
-        if not frame.f_code.co_filename.startswith(INSIDE):
-            return None
-        lines += event == "line"
-        if event == "line" and lines == number:
-            sys.settrace(tracer)
-            happens()
-        return trace
-
-    result = None
-    sys.settrace(trace)
-    try:
-        result = action()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(tracer)
-    return result, lines
+    """As ``helpers.before_line``, in all files of the package."""
+    return helpers.before_line(number, happens, action, lambda name: name.startswith(INSIDE))
 
 
 def sample_of_lines(lines, count, seed, last=15):

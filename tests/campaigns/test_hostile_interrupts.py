@@ -6,17 +6,13 @@ from interrupts import before_line, sample_of_lines
 from oracle import check_image, time_limit
 
 import nst_helpers as nst
-from helpers import make_picture, make_weights
+from helpers import interrupt, make_picture, make_weights
 
 SHORT = 50  # interrupts of each run
 NET = nst.Features(make_weights((1, 1, 1, 1, 1)), name="small network")
 CONTENT, STYLE = make_picture(16, 20, seed=1), make_picture(18, 16, seed=2)
 LAYERS = {"content_layers": ["relu1_1"], "style_layers": ["relu1_1"]}
 RATIOS = [0.1, 1.0]
-
-
-def interrupt():
-    raise KeyboardInterrupt
 
 
 LOSS = nst.StyleTransferLoss(NET, CONTENT, STYLE, **LAYERS)

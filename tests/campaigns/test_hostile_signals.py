@@ -10,12 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from interrupts import before_line, sample_of_lines
 from oracle import PACKAGE, check_image, check_words, time_limit
 
 import nst_helpers as nst
-from helpers import make_picture, make_weights
 from nst_helpers.__main__ import main
 
 SHORT = 8  # signals of each kind, to each command
@@ -28,15 +26,6 @@ COMMANDS = {
 }
 LAYERS = "--content-layers relu1_1 --style-layers relu1_1"
 TINY = "-o out.png --size 36 --network small.pth --device cpu"
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save(make_weights((1, 1, 1, 1, 1)), "small.pth")
-    nst.save_image(make_picture(40, 36, seed=1), "content.png")
-    nst.save_image(make_picture(40, 36, seed=2), "style.png")
-    return tmp_path
 
 
 def words_of(command, steps):
