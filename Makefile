@@ -11,10 +11,14 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab app notebooks test lint bench soak clean
+.PHONY: run site lab app notebooks test lint bench soak clean
 
 run: .venv/installed
 	$(BIN)/python -m scripts.run_notebooks $(NOTEBOOKS) --output output
+
+# The notebooks as they are stored, as pages: output/site/index.html.
+site: .venv/installed
+	$(BIN)/python -m scripts.build_site
 
 # Servers drop messages over 10 MB without a word, so that a photograph that is too large would just
 # not come. With more, the explorer can say that 8 MB is its limit.

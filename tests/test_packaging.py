@@ -72,7 +72,7 @@ def test_the_walkthrough_imports_the_package_and_the_extra_for_notebooks():
 
 
 def test_scripts_and_tests_import_what_some_extra_names():
-    sources = python_files("conftest.py", "scripts/**/*.py", "tests/*.py")
+    sources = python_files("conftest.py", "docs/site/*.py", "scripts/**/*.py", "tests/*.py")
     assert third_party(sources) <= names(sum(EXTRAS.values(), DEPENDENCIES))
 
 
@@ -84,7 +84,7 @@ def test_every_requirement_has_a_lower_bound():
 
 def test_requirements_txt_is_the_package_with_its_notebooks():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if not line.startswith("#")] == ["-e .[notebooks]"]
+    assert [line for line in lines if not line.startswith("#")] == ["-e .[notebooks,site]"]
 
 
 def test_binder_installs_torch_within_the_same_bounds():

@@ -1,0 +1,138 @@
+"""Build the walkthrough as a site: ``make site``.
+
+Lays the notebooks, with the outputs that they have, out beside README, glossary and pictures, and
+lets Sphinx make output/site of it: a front page, navigation, search, formulas that need no
+internet, launch buttons, the API's docstrings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+import nst_helpers as nst
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = ROOT / "docs" / "site"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# What the pages refer to; all else of the repository they link to on the web.
+PAGES = ["README.md", "docs/glossary.md", "docs/leader.md"]
+REPOSITORY = "https://github.com/nst-helpers/nst-helpers/blob/main/"
+
+
+def lay_out(notebooks: list[Path], source: Path, language: str) -> None:
+    """Put everything that the site is made of where links expect it, below ``source``."""
+    folder = source / ("notebooks" if language == "en" else f"notebooks/{language}")
+    folder.mkdir(parents=True)
+    for notebook in notebooks:
+        cells = without_badges(nbformat.read(notebook, as_version=4))
+        nbformat.write(cells, folder / notebook.name)
+    for name in ("docs", "images"):
+        (source / name).mkdir()
+        for file in (ROOT / name).iterdir():
+            if file.suffix in (".webp", ".jpg", ".png", ".gif"):
+                shutil.copy(file, source / name)
+    for page in PAGES:
+        text = translated(ROOT / page, language).read_text(encoding="utf-8")
+        (source / page).write_text(with_links(text, Path(page).parent, source), encoding="utf-8")
+    index = translated(SETTINGS / "index.md", language).read_text(encoding="utf-8")
+    index = index.replace("../readme.webp", "docs/readme.webp")
+    index = index.replace("NOTEBOOKS", f"{folder.relative_to(source).as_posix()}/*")
+    index = index.replace("CARDS", cards(notebooks, folder.relative_to(source)))
+    (source / "index.md").write_text(index, encoding="utf-8")
+    api = translated(SETTINGS / "api.md", language).read_text(encoding="utf-8")
+    (source / "api.md").write_text(api.replace("API\n", api_directives()), encoding="utf-8")
+
+
+def translated(page: Path, language: str) -> Path:
+    """Return a page's file in a language, such as README.ko.md; in English where there is none."""
+    other = page.with_name(f"{page.stem}.{language}{page.suffix}")
+    return other if other.exists() else page
+
+
+def without_badges(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take the badges out of the header (the site has launch buttons), and hide the install."""
+    first = notebook.cells[0]
+    first.source = re.sub(r"(?m)^\[!\[Open in .*\n", "", first.source)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            if '"google.colab" in sys.modules' in cell.source:
+                cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "remove-cell"]
+            break
+    return notebook
+
+
+def with_links(text: str, folder: Path, source: Path) -> str:
+    """Let links to files that are not part of the site lead to the repository on the web."""
+
+    def link(match: re.Match[str]) -> str:
+        target = os.path.normpath(folder / match[1])
+        is_part = (source / target).exists() or target in PAGES
+        return match[0] if is_part else f"]({REPOSITORY}{Path(target).as_posix()})"
+
+    return re.sub(r"\]\((?!https?:|#)([^)#]+)\)", link, text)
+
+
+def cards(notebooks: list[Path], folder: Path) -> str:
+    """Return the front page's cards: each notebook's picture, title and question."""
+    parts = []
+    for notebook in notebooks:
+        header = nbformat.read(notebook, as_version=4).cells[0].source
+        title = f"{notebook.stem[:2]} {header.splitlines()[0].lstrip('# ')}"
+        question = re.search(r"\*\*[^*]+:\*\* (.*\?)", header)
+        page, picture = (folder / notebook.name).as_posix(), f"docs/notebook_{title[:2]}.webp"
+        image = f"[![]({picture})]({page})\n" if (ROOT / picture).exists() else ""
+        text = f"{image}\n**[{title}]({page})**\n\n{question[1] if question else ''}"
+        parts.append(f"```{{container}} piece\n{text}\n```")
+    return "````{container} cards\n" + "\n".join(parts) + "\n````"
+
+
+def api_directives() -> str:
+    """Return Sphinx's directives for every public name, in the order of the data flow."""
+    lines = ["```{eval-rst}", ".. currentmodule:: nst_helpers", ""]
+    for name in nst.__all__:
+        thing = getattr(nst, name)
+        if isinstance(thing, type):
+            lines += [f".. autoclass:: {name}", "   :members:", ""]
+        else:
+            kind = "autofunction" if callable(thing) else "autodata"
+            lines += [f".. {kind}:: {name}", ""]
+    return "\n".join([*lines, "```", ""])
+
+
+def build(notebooks: list[Path], output: Path, language: str = "en") -> int:
+    """Build the site in one language into a folder, and return Sphinx's exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source"
+        source.mkdir()
+        lay_out(notebooks, source, language)
+        command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
+        command += ["-c", SETTINGS, "-d", Path(folder) / "doctrees", source, output]
+        environment = {**os.environ, "NST_SITE_LANGUAGE": language}
+        return subprocess.run(command, env=environment, check=False).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--executed", type=Path, help="folder of notebooks that were executed anew")
+    parser.add_argument("--output", type=Path, default=Path("output/site"))
+    args = parser.parse_args()
+    paths = {path.name: path for path in NOTEBOOKS}
+    if args.executed:
+        paths |= {path.name: path for path in args.executed.glob("*.ipynb")}
+    if code := build([paths[name] for name in sorted(paths)], args.output):
+        return code
+    print(f"the site: {os.path.relpath(args.output / 'index.html')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
