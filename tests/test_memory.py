@@ -1,5 +1,7 @@
 """Estimates of memory against sums by hand, what is free, and the one check."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -72,6 +74,31 @@ def test_available_memory_is_between_nothing_and_all():
     available = available_memory("cpu")
     assert isinstance(available, int)
     assert 0 < available <= psutil.virtual_memory().total
+
+
+LIMITED = """
+import resource
+from nst_helpers.engine.memory import available_memory
+limit = resource.{limit}
+free, used = available_memory("cpu"), resource.getpagesize() * {used}
+resource.setrlimit(limit, (used + 2**29, resource.RLIM_INFINITY))
+left = available_memory("cpu")
+try:
+    bytearray(left + 2**26)
+    print("more than it says")
+except MemoryError:
+    bytearray(left - 2**26)
+    print(free > 2**30 and 2**28 < left <= 2**29 + 2**26)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux")
+@pytest.mark.parametrize(("limit", "field"), [("RLIMIT_DATA", 5), ("RLIMIT_AS", 0)])
+def test_available_memory_is_what_a_limit_of_the_process_leaves(limit, field):
+    used = f'int(open("/proc/self/statm").read().split()[{field}])'
+    code = LIMITED.format(limit=limit, used=used)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "True", run.stdout + run.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="needs Linux")

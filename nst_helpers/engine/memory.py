@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -112,14 +113,26 @@ def available_memory(device: torch.device | str) -> int:
     Parameters
     ----------
     device : torch.device or str
-        On the CPU, limits of a container are not seen.
+        On the CPU, limits of this process (on Linux) count, and those of a container are not seen.
     """
     device = torch.device(device)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + cached
-    return int(psutil.virtual_memory().available)
+    return min(int(psutil.virtual_memory().available), *_left_by_limits())
+
+
+def _left_by_limits() -> Iterator[int]:
+    """Yield what the process may still take by each of its own limits, in bytes."""
+    yield sys.maxsize
+    if sys.platform == "linux":
+        process = psutil.Process()
+        used = process.memory_info()
+        for limit, taken in ((psutil.RLIMIT_DATA, used.data), (psutil.RLIMIT_AS, used.vms)):
+            most, _ = process.rlimit(limit)
+            if most != psutil.RLIM_INFINITY:
+                yield max(0, most - taken)
 
 
 def require_memory(needed: int, shape: Iterable[int], device: torch.device | str) -> None:
