@@ -17,6 +17,7 @@ from nst_helpers.control.colors import (
     restore_colors,
     with_luminance,
 )
+from nst_helpers.control.recolor import recolored
 
 METHODS = ("symmetric", "eigenvalue", "cholesky")
 IMAGE, REFERENCE = make_picture(40, 56, seed=3), 0.2 + 0.5 * make_picture(33, 47, seed=4)
@@ -231,6 +232,57 @@ def test_a_colour_that_does_not_exist_at_a_luminance_is_paler_and_of_the_same_hu
         assert (restore_colors(torch.full((1, 3, 1, 1), extreme), content) == extreme).all()
 
 
+# --- one choice for before and after -------------------------------------------------------------
+
+
+RESULT = make_picture(40, 56, seed=9)
+
+
+@pytest.mark.parametrize("mode", ["style", "keep", "match", "luminance"])
+def test_each_mode_is_what_its_row_says(mode):
+    content, style, finish = recolored(IMAGE, REFERENCE, mode)
+    greys = luminance(IMAGE), luminance(REFERENCE)
+    expected = {
+        "match": (IMAGE, match_colors(REFERENCE, IMAGE)),
+        "luminance": (greys[0], match_luminance(greys[1], greys[0]).clamp(0, 1)),
+    }
+    for value, wanted in zip((content, style), expected.get(mode, (IMAGE, REFERENCE)), strict=True):
+        assert value.shape[1] == 3
+        torch.testing.assert_close(value, wanted.expand_as(value))
+    restored = restore_colors(RESULT, IMAGE) if mode in ("keep", "luminance") else RESULT
+    torch.testing.assert_close(finish(RESULT), restored)
+
+
+def test_every_style_of_a_list_is_treated_by_itself():
+    styles, masks = [REFERENCE, RESULT], [None, torch.rand(1, 1, 40, 56)]
+    for mode in ("style", "keep", "match", "luminance"):
+        both = recolored(IMAGE, styles, mode, style_mask=masks)[1]
+        for style, mask, one in zip(styles, masks, both, strict=True):
+            torch.testing.assert_close(recolored(IMAGE, style, mode, style_mask=mask)[1], one)
+    assert recolored(IMAGE, [], "match")[1] == []
+
+
+def test_colours_of_pixels_without_weight_do_not_count():
+    mask, other = torch.zeros(1, 1, 40, 56), torch.zeros(1, 1, 33, 47)
+    mask[..., :30], other[:, :, 5:] = 1, 1
+    for mode in ("match", "luminance"):
+        _, style, _ = recolored(IMAGE, REFERENCE, mode, content_mask=mask, style_mask=other)
+        _, cut, _ = recolored(IMAGE[..., :30], REFERENCE[:, :, 5:], mode)
+        torch.testing.assert_close(style[:, :, 5:], cut)
+
+
+def test_colours_are_put_back_at_any_size_and_whatever_an_optimiser_passes():
+    flat = torch.tensor([0.6, 0.4, 0.3]).view(1, 3, 1, 1).expand(1, 3, 40, 56)
+    _, _, finish = recolored(flat, REFERENCE, "keep")
+    for sides in ((40, 56), (20, 28), (7, 13)):
+        result = 4 * torch.rand(2, 3, *sides) - 2
+        finished = finish(result)
+        assert finished.shape == result.shape and finished.min() >= 0 and finished.max() <= 1
+        torch.testing.assert_close(luminance(finished), luminance(result.clamp(0, 1)))
+        kept = chroma(finished) / chroma(flat)[:, :, :1, :1]  # paler at most
+        assert kept.min() > -1e-5 and kept.max() < 1 + 1e-4
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
@@ -259,6 +311,9 @@ def test_a_colour_that_does_not_exist_at_a_luminance_is_paler_and_of_the_same_hu
         (lambda: with_luminance(IMAGE, torch.zeros(1, 1, 3, 3)), r"\(B, 1, 40, 56\)"),
         (lambda: luminance(torch.zeros(3, 3)), "image must be an image"),
         (lambda: restore_colors(IMAGE, REFERENCE), "as large as the result"),
+        (lambda: recolored(IMAGE, REFERENCE, "mono"), "colors must be one of .*got 'mono'"),
+        (lambda: recolored(IMAGE, "coffee", "match"), "style must be images"),
+        (lambda: recolored(3, REFERENCE, "match"), "content must be an image"),
     ],
 )
 def test_wrong_arguments_are_named(call, message):
