@@ -11,10 +11,14 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run site lab app notebooks test lint bench soak clean
+.PHONY: run korean site lab app notebooks test lint bench soak clean
 
 run: .venv/installed
 	$(BIN)/python -m scripts.run_notebooks $(NOTEBOOKS) --output output
+
+# The Korean edition, from the English one and its translations.
+korean: .venv/installed
+	$(BIN)/python -m scripts.korean
 
 # The notebooks as they are stored, as pages: output/site/index.html.
 site: .venv/installed

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     # The ways to look at it.
     from nst_helpers.explorer.explorer import StyleTransferExplorer
+    from nst_helpers.language import set_language
     from nst_helpers.lesson.notebook import budget, figures_as_jpeg
     from nst_helpers.plots import LiveView, plot_history, plot_layers, show_images, show_matrix
 
@@ -107,6 +108,7 @@ __all__ = [
     "figures_as_jpeg",
     "plot_history",
     "plot_layers",
+    "set_language",
     "show_images",
     "show_matrix",
 ]
@@ -131,6 +133,7 @@ _MODULES = (
     "optimization",
     "sweeps",
     "explorer.explorer",
+    "language",
     "lesson.notebook",
     "plots",
 )

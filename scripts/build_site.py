@@ -23,6 +23,10 @@ import nst_helpers as nst
 ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "docs" / "site"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LANGUAGES = {
+    "en": ["The walkthrough", "To look things up", "For the leader of a group", "Name by name"],
+    "ko": ["노트북", "찾아보기", "모임을 이끄는 분께", "이름별 설명"],
+}
 # What the pages refer to; all else of the repository they link to on the web.
 PAGES = ["README.md", "docs/glossary.md", "docs/leader.md"]
 REPOSITORY = "https://github.com/nst-helpers/nst-helpers/blob/main/"
@@ -40,22 +44,37 @@ def lay_out(notebooks: list[Path], source: Path, language: str) -> None:
         for file in (ROOT / name).iterdir():
             if file.suffix in (".webp", ".jpg", ".png", ".gif"):
                 shutil.copy(file, source / name)
-    for page in PAGES:
-        text = translated(ROOT / page, language).read_text(encoding="utf-8")
-        (source / page).write_text(with_links(text, Path(page).parent, source), encoding="utf-8")
-    index = translated(SETTINGS / "index.md", language).read_text(encoding="utf-8")
+    pages = [in_language(page, language) for page in PAGES]
+    for page in pages:
+        text = with_links((ROOT / page).read_text(encoding="utf-8"), Path(page).parent, pages)
+        (source / page).write_text(text, encoding="utf-8")
+    index = (SETTINGS / in_language("index.md", language)).read_text(encoding="utf-8")
     index = index.replace("../readme.webp", "docs/readme.webp")
-    index = index.replace("NOTEBOOKS", f"{folder.relative_to(source).as_posix()}/*")
     index = index.replace("CARDS", cards(notebooks, folder.relative_to(source)))
+    index = index.replace("CONTENTS", contents(folder.relative_to(source), pages, language))
     (source / "index.md").write_text(index, encoding="utf-8")
-    api = translated(SETTINGS / "api.md", language).read_text(encoding="utf-8")
+    api = (SETTINGS / in_language("api.md", language)).read_text(encoding="utf-8")
+    api = with_links(api, Path("docs/site"), pages).replace("../../", "")
     (source / "api.md").write_text(api.replace("API\n", api_directives()), encoding="utf-8")
 
 
-def translated(page: Path, language: str) -> Path:
-    """Return a page's file in a language, such as README.ko.md; in English where there is none."""
-    other = page.with_name(f"{page.stem}.{language}{page.suffix}")
-    return other if other.exists() else page
+def in_language(page: str, language: str) -> str:
+    """Return a page's name in a language, such as README.ko.md."""
+    return page if language == "en" else page.replace(".md", f".{language}.md")
+
+
+def contents(folder: Path, pages: list[str], language: str) -> str:
+    """Return the two parts of the navigation."""
+    walkthrough, reference, leader, names = LANGUAGES[language]
+    about, glossary, for_leaders = (page.removesuffix(".md") for page in pages)
+    return "\n".join(
+        [
+            *("```{toctree}", f":caption: {walkthrough}", ":hidden:", ":glob:"),
+            *(f"{folder.as_posix()}/*", "```", ""),
+            *("```{toctree}", f":caption: {reference}", ":hidden:", glossary),
+            *(f"{leader} <{for_leaders}>", f"{names} <api>", f"README <{about}>", "```", ""),
+        ]
+    )
 
 
 def without_badges(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -70,15 +89,15 @@ def without_badges(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def with_links(text: str, folder: Path, source: Path) -> str:
+def with_links(text: str, folder: Path, pages: list[str]) -> str:
     """Let links to files that are not part of the site lead to the repository on the web."""
 
     def link(match: re.Match[str]) -> str:
-        target = os.path.normpath(folder / match[1])
-        is_part = (source / target).exists() or target in PAGES
-        return match[0] if is_part else f"]({REPOSITORY}{Path(target).as_posix()})"
+        target = Path(os.path.normpath(folder / match[1])).as_posix()
+        part = target in pages or target.endswith((".ipynb", ".webp", ".jpg", ".png"))
+        return match[0] if part else f"]({REPOSITORY}{target})"
 
-    return re.sub(r"\]\((?!https?:|#)([^)#]+)\)", link, text)
+    return re.sub(r"\]\((?!https?:|#)([^)#\s]+)\)", link, text)
 
 
 def cards(notebooks: list[Path], folder: Path) -> str:
@@ -123,12 +142,14 @@ def build(notebooks: list[Path], output: Path, language: str = "en") -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--executed", type=Path, help="folder of notebooks that were executed anew")
+    parser.add_argument("--language", choices=LANGUAGES, default="en")
     parser.add_argument("--output", type=Path, default=Path("output/site"))
     args = parser.parse_args()
-    paths = {path.name: path for path in NOTEBOOKS}
+    folder = NOTEBOOKS[0].parent / ("" if args.language == "en" else args.language)
+    paths = {path.name: path for path in folder.glob("*.ipynb")}
     if args.executed:
         paths |= {path.name: path for path in args.executed.glob("*.ipynb")}
-    if code := build([paths[name] for name in sorted(paths)], args.output):
+    if code := build([paths[name] for name in sorted(paths)], args.output, args.language):
         return code
     print(f"the site: {os.path.relpath(args.output / 'index.html')}")
     return 0

@@ -102,8 +102,7 @@ def test_the_install_and_the_badges_are_not_on_the_pages(site, pages):
         assert not any("badge" in picture["src"] for picture in page.pictures)
 
 
-def test_links_to_other_files_lead_to_the_repository(tmp_path):
-    text = build_site.with_links(
-        "[a](CHANGELOG.md) [b](#there) [c](docs/glossary.md)", Path(), tmp_path
-    )
-    assert text == f"[a]({build_site.REPOSITORY}CHANGELOG.md) [b](#there) [c](docs/glossary.md)"
+def test_links_to_other_files_lead_to_the_repository():
+    text = "[a](CHANGELOG.md) [b](#there) [c](docs/glossary.md) ![d](docs/e.webp)"
+    expected = text.replace("CHANGELOG", f"{build_site.REPOSITORY}CHANGELOG")
+    assert build_site.with_links(text, Path(), build_site.PAGES) == expected

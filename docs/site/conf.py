@@ -12,7 +12,6 @@ import nst_helpers
 REPOSITORY = "https://github.com/nst-helpers/nst-helpers"
 
 language = os.environ.get("NST_SITE_LANGUAGE", "en")
-languages = ["en"]
 TITLES = {
     "en": "Neural Style Transfer, from white noise",
     "ko": "뉴럴 스타일 트랜스퍼, 백색 잡음에서 시작하기",
@@ -81,21 +80,20 @@ def add_references(app, what, name, thing, options, lines):
 
 
 def link_languages(app, page, template, context, doctree):
-    """Tell each page where it is in the other languages."""
-    root, links = context["content_root"], []
-    for code in languages:
-        if code == language:
-            continue
-        name = page.replace("notebooks/ko/", "notebooks/")
-        if code == "ko":
-            name = "ko/" + name.replace("notebooks/", "notebooks/ko/")
-        else:
-            name = "../" + name
-        links.append({"code": code, "url": f"{root}{name}.html"})
-    context["other_languages"] = links
+    """Tell each page where it is in the other language."""
+    name = page.replace("notebooks/ko/", "notebooks/").removesuffix(".ko")
+    root = context["content_root"] + ("../" if language == "ko" else "")
+    if language == "ko":
+        context["other_language"] = {"code": "en", "name": "English", "url": f"{root}{name}.html"}
+        return
+    name = name.replace("notebooks/", "notebooks/ko/")
+    if name == "README" or name.startswith("docs/"):
+        name += ".ko"
+    context["other_language"] = {"code": "ko", "name": "한국어", "url": f"{root}ko/{name}.html"}
 
 
 def setup(app):
+    """Add to Sphinx what is said above."""
     app.add_html_math_renderer("mathml", (show_formula, None), (show_formula, None))
     app.connect("autodoc-process-docstring", add_references, priority=1)  # before numpydoc
     app.connect("html-page-context", link_languages)
