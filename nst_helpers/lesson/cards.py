@@ -53,8 +53,8 @@ def show_trade_off(
             raise _validate.wrong(name, what, values)
     order = sorted(range(count), key=lambda i: content[i])
     x, y = [content[i] for i in order], [style[i] for i in order]
-    figure = Figure(figsize=(9, 5.6), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 2.4))
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 2.2)).ravel()
     cards = list(upper.subplots(1, count, squeeze=False).ravel())
     show_images([images[i] for i in order], [titles[i] for i in order], axes=cards)
     ax = lower.subplots()

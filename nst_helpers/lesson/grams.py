@@ -17,7 +17,6 @@ from nst_helpers.plots import show_matrix
 __all__ = ["Pairs", "contrasting_pairs", "show_pairs", "show_shuffled"]
 
 BRIGHTEST = 0.99  # the quantile of a map that is shown as bright as can be
-ROOM = {"pad": 0.04, "fraction": 0.046}  # of a colour bar, so that it is as high as its matrix
 
 
 class Pairs(NamedTuple):
@@ -101,7 +100,7 @@ def show_shuffled(
     IPython.display.Image
         The matrices are shown as square roots, so that small entries can be seen.
     """
-    figure = Figure(figsize=(8.6, 8), layout="constrained")
+    figure = Figure(figsize=(8.6, 7.4), layout="constrained")
     axes = figure.subplots(2, 2)
     grams = [gram_matrix(maps)[0].sqrt() for maps in (before, after)]
     limit = max(gram.max().item() for gram in grams)
@@ -109,7 +108,8 @@ def show_shuffled(
         _show_map(row[0], maps.detach().float()[0, number], f"{title}: filter {number}")
         show_matrix(gram, "its Gram matrix (square roots)", limit=limit, ax=row[1])
         row[1].set(xlabel="filter j", ylabel="filter i")
-        figure.colorbar(row[1].images[0], ax=row[1], **ROOM)
+        # As high as its matrix.
+        figure.colorbar(row[1].images[0], ax=row[1], pad=0.04, fraction=0.046)
     return as_png(figure)
 
 
