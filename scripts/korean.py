@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -90,6 +91,7 @@ def catalogue(name: str) -> Catalog:
     old.update(template, update_creation_date=False)
     old.obsolete.clear()
     old.fuzzy, old.project, old.version = False, "nst_helpers", "1"
+    old.creation_date = old.revision_date = datetime(2026, 1, 1, tzinfo=UTC)  # the same bytes again
     old.msgid_bugs_address = old.last_translator = old.language_team = ""
     old.header_comment = "# The Korean edition of nst_helpers, under its licence."
     return old
@@ -104,7 +106,9 @@ def po_file(entries: Catalog) -> bytes:
     """Return a catalogue as the bytes of a .po file that says nothing of when and where."""
     file = io.BytesIO()
     write_po(file, entries, width=100, omit_header=False, include_previous=True, no_location=True)
-    return re.sub(rb'(?m)^"(POT-Creation|PO-Revision)-Date: .*\n', b"", file.getvalue())
+    return re.sub(
+        rb'(?m)^"(POT-Creation-Date|PO-Revision-Date|Generated-By): .*\n', b"", file.getvalue()
+    )
 
 
 def mo_file(entries: Catalog) -> bytes:

@@ -1,6 +1,8 @@
 """The Korean edition: nothing missing, nothing stale, nothing but the prose changed."""
 
 import collections
+import gettext
+import io
 import re
 
 import nbformat
@@ -31,6 +33,11 @@ def test_everything_is_translated_from_the_english_as_it_is_now(edition):
 
 def test_the_files_are_what_make_korean_writes(edition):
     for path, contents in edition[0].items():
+        if path.suffix == ".mo":  # its header names Babel's version
+            compiled = [gettext.GNUTranslations(f) for f in (io.BytesIO(contents), path.open("rb"))]
+            made, stored = ({k: v for k, v in c._catalog.items() if k} for c in compiled)
+            assert made == stored
+            continue
         data = contents if isinstance(contents, bytes) else contents.encode()
         assert path.read_bytes() == data, f"{path.name}: make korean"
 
