@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -22,7 +23,6 @@ import nst_helpers as nst
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "docs" / "site"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LANGUAGES = {
     "en": ["The walkthrough", "To look things up", "For the leader of a group", "Name by name"],
     "ko": ["노트북", "찾아보기", "모임을 이끄는 분께", "이름별 설명"],
@@ -127,8 +127,28 @@ def api_directives() -> str:
     return "\n".join([*lines, "```", ""])
 
 
-def build(notebooks: list[Path], output: Path, language: str = "en") -> int:
-    """Build the site in one language into a folder, and return Sphinx's exit code."""
+def build(output: Path, executed: Iterable[Path] = ()) -> int:
+    """Build the site into a folder, and return Sphinx's exit code.
+
+    It has the notebooks as they are stored, and for English those that were executed anew.
+    """
+    for language in LANGUAGES:
+        paths = {path.name: path for path in stored(language)}
+        if language == "en":
+            paths |= {path.name: path for path in executed}
+        folder = output / ("" if language == "en" else language)
+        if code := build_in(language, [paths[name] for name in sorted(paths)], folder):
+            return code
+    return 0
+
+
+def stored(language: str = "en") -> list[Path]:
+    """Return the notebooks of a language, in order."""
+    return sorted((ROOT / "notebooks" / ("" if language == "en" else language)).glob("*.ipynb"))
+
+
+def build_in(language: str, notebooks: list[Path], output: Path) -> int:
+    """Build the site in one language."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
         source.mkdir()
@@ -141,17 +161,11 @@ def build(notebooks: list[Path], output: Path, language: str = "en") -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--executed", type=Path, help="folder of notebooks that were executed anew")
-    parser.add_argument("--language", choices=LANGUAGES, default="en")
     parser.add_argument("--output", type=Path, default=Path("output/site"))
-    args = parser.parse_args()
-    folder = NOTEBOOKS[0].parent / ("" if args.language == "en" else args.language)
-    paths = {path.name: path for path in folder.glob("*.ipynb")}
-    if args.executed:
-        paths |= {path.name: path for path in args.executed.glob("*.ipynb")}
-    if code := build([paths[name] for name in sorted(paths)], args.output, args.language):
+    output = parser.parse_args().output
+    if code := build(output):
         return code
-    print(f"the site: {os.path.relpath(args.output / 'index.html')}")
+    print(f"the site: {os.path.relpath(output / 'index.html')}")
     return 0
 
 

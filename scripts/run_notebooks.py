@@ -102,7 +102,7 @@ def network_of(notebook: nbformat.NotebookNode) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "notebooks", type=Path, nargs="*", default=build_site.NOTEBOOKS, help="default: all"
+        "notebooks", type=Path, nargs="*", default=build_site.stored(), help="default: all"
     )
     parser.add_argument("--output", type=Path, default=Path("output"))
     parser.add_argument("--no-site", action="store_true", help="only run them")
@@ -127,10 +127,8 @@ def main() -> int:
     if not importlib.util.find_spec("sphinx_book_theme"):
         print('\nfor the site: pip install -e ".[site]", and then python -m scripts.build_site')
         return 0
-    paths = {path.name: path for path in build_site.NOTEBOOKS}
-    paths |= {path.name: args.output / path.name for path in args.notebooks}
     print()
-    return build_site.build([paths[name] for name in sorted(paths)], args.output / "site")
+    return build_site.build(args.output / "site", [args.output / p.name for p in args.notebooks])
 
 
 if __name__ == "__main__":
