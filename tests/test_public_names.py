@@ -221,19 +221,9 @@ def test_modules_that_must_not_know_each_other_do_not(module, unknown):
         ("safetensors", {"network.weights"}),
         ("psutil", {"engine.memory", "engine.threads"}),
         ("numpy", {"images", "plots", *(m for m in MODULES if unit(m) == "files")}),
-        ("matplotlib", {"plots", *LESSON, "lesson.cards", "lesson.figures", "lesson.grams"}),
+        ("matplotlib", {"plots", *LESSON}),
         ("matplotlib_inline", {"lesson.notebook"}),
-        (
-            "IPython",
-            {
-                "plots",
-                "explorer.frontend",
-                *LESSON,
-                "lesson.cards",
-                "lesson.figures",
-                "lesson.grams",
-            },
-        ),
+        ("IPython", {"plots", "explorer.frontend", *LESSON}),
         ("ipywidgets", {m for m in MODULES if unit(m) == "explorer"}),
         ("traitlets", {"explorer.widgets"}),
         ("tqdm", {"_watch", "cluster"}),  # a bar for steps, and one for the runs of a cluster
