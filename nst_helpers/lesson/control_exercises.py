@@ -1,4 +1,4 @@
-"""The exercises of notebook 06: a Gram matrix for each region, and one picture's colours on another.
+"""The exercises of notebook 06: a Gram matrix for each region, colours of one picture on another.
 
 They are checked as those of ``exercises`` are: against plain Python loops, in one line, and never
 with an error.
