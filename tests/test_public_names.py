@@ -29,7 +29,7 @@ ROWS = [
     {"images", "engine", "language"},
     {"network", "control", "layer_losses", "_convert", "_outputs", "_option_values"},
     {"losses", "optimization"},
-    {"_job", "cluster", "_options", "_conventions", "_watch"},
+    {"_job", "cluster", "prints", "_options", "_conventions", "_watch"},
     {"sweeps", "plots"},
     {"explorer", "lesson"},
     {"__main__"},

@@ -14,7 +14,13 @@ from nst_helpers import _validate
 from nst_helpers.engine.ending import DEFAULT_LR
 from nst_helpers.engine.lbfgs import LBFGS
 
-__all__ = ["available_memory", "estimate_memory", "require_memory", "require_memory_of_run"]
+__all__ = [
+    "available_memory",
+    "estimate_memory",
+    "memory_in_use",
+    "require_memory",
+    "require_memory_of_run",
+]
 
 # Measured by scripts/measure/benchmark.py, part "memory".
 BACKWARD_BYTES = 3  # for each activation of the widest layer: gradients beside what is held
@@ -121,6 +127,19 @@ def available_memory(device: torch.device | str) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + cached
     return min(int(psutil.virtual_memory().available), *_left_by_limits())
+
+
+def memory_in_use(device: torch.device | str) -> int:
+    """Return how many bytes this process has, its libraries and images among them.
+
+    Parameters
+    ----------
+    device : torch.device or str
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
 
 
 def _left_by_limits() -> Iterator[int]:

@@ -1,0 +1,143 @@
+"""Large prints: sizes and steps against what they must add up to, needs against sums by hand."""
+
+from itertools import pairwise
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import make_picture, make_weights
+from nst_helpers import Features, StyleTransferLoss, estimate_memory, optimize, prints
+from nst_helpers.prints import Needs, Sizes, estimate_needs, plan_sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "pyramid", "steps"),
+    [
+        (64, (), (300,)),
+        (256, (), (300,)),
+        (511, (), (300,)),
+        (512, (256,), (300, 150)),
+        (1000, (500,), (300, 150)),
+        (2048, (256, 512, 1024), (300, 150, 75, 38)),
+        (8192, (256, 512, 1024, 2048, 4096), (300, 150, 75, 38, 20, 20)),
+    ],
+)
+def test_a_print_is_begun_small_and_each_doubling_has_half_the_steps(size, pyramid, steps):
+    assert plan_sizes(size) == Sizes(pyramid, steps)
+
+
+@given(size=st.integers(1, 10_000))
+def test_sizes_double_and_the_first_is_a_small_picture(size):
+    pyramid, steps = plan_sizes(size)
+    sides = [*pyramid, size]
+    assert sides[0] < 512 and (sides[0] >= 256 or not pyramid)
+    assert all(abs(large - 2 * small) <= 1 for small, large in pairwise(sides))
+    assert len(steps) == len(sides)
+
+
+@given(steps=st.integers(6, 3000), size=st.integers(1, 10_000))
+def test_steps_that_are_given_are_shared_as_they_would_be(steps, size):
+    pyramid, counts = plan_sizes(size, steps)
+    assert sum(counts) == steps and min(counts) >= 1
+    usual = plan_sizes(size).steps
+    assert pyramid == plan_sizes(size).pyramid
+    for count, share in zip(counts, usual, strict=True):
+        assert abs(count - steps * share / sum(usual)) <= len(counts)
+
+
+def test_sizes_that_are_given_are_kept():
+    assert plan_sizes(600, pyramid=[150, 300]) == Sizes((150, 300), (300, 150, 75))
+    assert plan_sizes(600, pyramid=()) == Sizes((), (300,))
+    assert plan_sizes(600, 92, (300,)) == Sizes((300,), (61, 31))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((2048, 3), "steps must be at least 4, one for each size; got 3"),
+        ((2048, 0), "steps must be"),
+        ((0,), "size must be"),
+        ((600, 30, (1.5,)), "pyramid must be"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        plan_sizes(*arguments)
+
+
+@pytest.fixture
+def loss():
+    net = Features(make_weights())
+    return StyleTransferLoss(net, make_picture(64, 96), make_picture(64, 64, seed=1))
+
+
+START = make_picture(64, 96)
+SIZES = Sizes((16, 32), (9, 5, 3))
+
+
+def test_each_size_takes_its_pixels_times_its_steps(loss, monkeypatch):
+    monkeypatch.setattr(prints, "_seconds_of_a_step", lambda *_: 2.0)
+    needs = estimate_needs(loss, START, SIZES)
+    pixels = 9 * 16 * 24 + 5 * 32 * 48 + 3 * 64 * 96
+    assert needs.seconds == pytest.approx(2 * pixels / (16 * 24))
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"history_size": 3, "lr": 0.5}])
+def test_memory_is_that_of_the_process_and_of_the_run(loss, options):
+    before = psutil.Process().memory_info().rss
+    needs = estimate_needs(loss, START, SIZES, **options)
+    named = {name: value for name, value in options.items() if name != "lr"}
+    own = needs.bytes - estimate_memory(loss, START.shape, **named)
+    assert before / 2 < own < before + 2**28
+    assert needs.memory == "normal" and needs.seconds > 0
+
+
+@pytest.mark.parametrize("wish", [None, "normal", "low"])
+@pytest.mark.parametrize(("factor", "chosen"), [(1.9, "low"), (2.1, "normal")])
+def test_where_half_of_what_is_free_does_not_do_memory_is_low(
+    loss, wish, factor, chosen, monkeypatch
+):
+    free = factor * estimate_memory(loss, START.shape)
+    monkeypatch.setattr(prints, "available_memory", lambda device: free)
+    assert estimate_needs(loss, START, SIZES, wish).memory == (wish or chosen)
+    assert loss.memory == "normal"  # left as it is
+
+
+def test_more_than_three_gigabytes_are_low_however_much_is_free(loss, monkeypatch):
+    monkeypatch.setattr(prints, "available_memory", lambda device: 2**50)
+    monkeypatch.setattr(prints, "MOST_MEMORY", estimate_memory(loss, START.shape) - 1)
+    assert estimate_needs(loss, START, SIZES).memory == "low"
+
+
+def test_an_interrupt_while_it_is_measured_goes_through(loss, monkeypatch):
+    forward, calls = StyleTransferLoss.forward, []
+
+    def interrupted(self, image):
+        calls.append(image.shape)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return forward(self, image)
+
+    monkeypatch.setattr(StyleTransferLoss, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        estimate_needs(loss, START, SIZES)
+    assert calls == [(1, 3, 16, 24)] * 3  # the smallest size only
+
+
+def test_a_print_goes_through_the_sizes_as_planned(loss):
+    result = optimize(loss, START, steps=SIZES.steps, pyramid=SIZES.pyramid)
+    assert [entry["size"] for entry in result.history] == [16] * 9 + [32] * 5 + [64] * 3
+    assert result.image.shape == START.shape
+
+
+@pytest.mark.parametrize(
+    ("needs", "text"),
+    [
+        (Needs("normal", 2**31, 44.6), "about 45 seconds and 2.0 GB, memory normal"),
+        (Needs("low", 3 * 2**29, 290), "about 5 minutes and 1.5 GB, memory low"),
+    ],
+)
+def test_what_it_takes_is_said_in_a_line(needs, text):
+    assert str(needs) == text
