@@ -6,25 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from IPython.display import Image
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from nst_helpers import _validate
-from nst_helpers.lesson.figures import as_png
 from nst_helpers.plots import COLOURS, show_images
 
-__all__ = ["show_trade_off"]
+__all__ = ["draw_trade_off"]
 
 
-def show_trade_off(
+def draw_trade_off(
     images: Sequence[torch.Tensor],
     content: Sequence[float],
     style: Sequence[float],
     titles: Sequence[str],
-) -> Image:
-    """Show a curve of style loss against content loss, and above it a row of the pictures.
+) -> Figure:
+    """Draw a curve of style loss against content loss, and above it a row of the pictures.
 
     A line joins each picture to its point; pictures are in the order of their content loss, so that
     no two lines cross.
@@ -40,16 +38,18 @@ def show_trade_off(
 
     Returns
     -------
-    IPython.display.Image
+    matplotlib.figure.Figure
     """
     count = len(_validate.listed("images", images, "a list of images"))
+    if not count:
+        raise _validate.wrong("images", "a list of one image or more", images)
     lists: tuple[tuple[str, Any], ...] = (
         ("content", content),
         ("style", style),
         ("titles", titles),
     )
     for name, values in lists:
-        if len(_validate.listed(name, values, what := f"a list of {count}")) != count or not count:
+        if len(_validate.listed(name, values, what := f"a list of {count}")) != count:
             raise _validate.wrong(name, what, values)
     order = sorted(range(count), key=lambda i: content[i])
     x, y = [content[i] for i in order], [style[i] for i in order]
@@ -71,4 +71,4 @@ def show_trade_off(
         ends: dict[str, Any] = {"xyA": (0.5, 0), "coordsA": card.transAxes}
         line = ConnectionPatch(**ends, xyB=point, coordsB=ax.transData, color="0.6", linewidth=1)
         figure.add_artist(line)
-    return as_png(figure)
+    return figure

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nst_helpers import _validate
 from nst_helpers.layer_losses import gram_matrix
-from nst_helpers.lesson.figures import as_png
 from nst_helpers.plots import show_matrix
 
-__all__ = ["Pairs", "contrasting_pairs", "show_pairs", "show_shuffled"]
+__all__ = ["Pairs", "contrasting_pairs", "draw_pairs", "draw_shuffled"]
 
 BRIGHTEST = 0.99  # the quantile of a map that is shown as bright as can be
 
@@ -53,8 +51,8 @@ def contrasting_pairs(gram: torch.Tensor) -> Pairs:
     return Pairs(best, int(together[best]), int(apart[best]))
 
 
-def show_pairs(maps: torch.Tensor, pairs: Pairs) -> Image:
-    """Show two pairs of filters: each map, and their product, whose average is G_ij.
+def draw_pairs(maps: torch.Tensor, pairs: Pairs) -> Figure:
+    """Draw two pairs of filters: each map, and their product, whose average is G_ij.
 
     Parameters
     ----------
@@ -65,7 +63,7 @@ def show_pairs(maps: torch.Tensor, pairs: Pairs) -> Image:
 
     Returns
     -------
-    IPython.display.Image
+    matplotlib.figure.Figure
     """
     maps = _validate.tensor("maps", maps, _validate.MAPS, "BNHW").detach().float()[0]
     figure = Figure(figsize=(8.6, 6), layout="constrained")
@@ -78,13 +76,13 @@ def show_pairs(maps: torch.Tensor, pairs: Pairs) -> Image:
         _show_map(axes[1], maps[other], f"filter {other}")
         entry = f"$G_{{{pairs.filter},{other}}}$ = {product.mean():.2f}"
         show_matrix(product, f"product: {entry}", limit=limit, ax=axes[2])
-    return as_png(figure)
+    return figure
 
 
-def show_shuffled(
+def draw_shuffled(
     before: torch.Tensor, after: torch.Tensor, number: int, titles: tuple[str, str]
-) -> Image:
-    """Show one map of two sets of feature maps, and both Gram matrices on one scale.
+) -> Figure:
+    """Draw one map of two sets of feature maps, and both Gram matrices on one scale.
 
     Parameters
     ----------
@@ -97,7 +95,7 @@ def show_shuffled(
 
     Returns
     -------
-    IPython.display.Image
+    matplotlib.figure.Figure
         The matrices are shown as square roots, so that small entries can be seen.
     """
     figure = Figure(figsize=(8.6, 7.4), layout="constrained")
@@ -110,7 +108,7 @@ def show_shuffled(
         row[1].set(xlabel="filter j", ylabel="filter i")
         # As high as its matrix.
         figure.colorbar(row[1].images[0], ax=row[1], pad=0.04, fraction=0.046)
-    return as_png(figure)
+    return figure
 
 
 def _show_map(ax: Axes, values: torch.Tensor, title: str) -> None:
