@@ -70,6 +70,10 @@ def test_settings_go_to_the_widgets_and_come_back(controls):
     settings = {
         "content": "coffee",
         "style": "wave",
+        "second_style": "bojagi",
+        "blend": 0.3,
+        "colors": "keep",
+        "style_scale": 1.5,
         "content_layer": "relu2_2",
         "start": "content",
         "size": 64,
@@ -104,6 +108,12 @@ def test_settings_go_to_the_widgets_and_come_back(controls):
         ({"size": "large"}, "size must be"),
         ({"steps": 0}, "steps must be a whole number from 1"),
         ({"style": torch.zeros(3, 8, 8)}, "style must be an image"),
+        ({"style": None}, "style: picture must be"),
+        ({"second_style": torch.zeros(3, 8, 8)}, "second_style must be an image"),
+        ({"blend": 1.1}, "blend must be a number from 0 to 1; got 1.1"),
+        ({"style_scale": 4}, "style_scale must be a number from 0.5 to 2; got 4"),
+        ({"colors": "mine"}, "colors must be one of"),
+        ({"second_style": "wave", "blend": 0.2, "size": 5}, "size must be"),
     ],
 )
 def test_wrong_settings_raise_and_change_nothing(controls, settings, text):
@@ -226,6 +236,60 @@ def test_thumbnail_follows_the_list(controls):
     connect(controls)
     controls.fields["style"].value = "wave"
     assert controls.choices["style"].thumbnail.value == Pictures().thumbnail("wave")
+
+
+def test_second_style_comes_as_the_first_one_does_and_goes(controls, tmp_path):
+    changed, choice = connect(controls), controls.choices["second_style"]
+    assert controls.settings["second_style"] is None
+    assert choice.thumbnail.layout.visibility == "hidden"
+    assert controls.fields["blend"].disabled
+    upload(controls, "second_style", "paint.png", file_of(make_picture(60, 80, seed=5)))
+    assert controls.settings["second_style"] == "paint.png (yours)"
+    assert choice.thumbnail.value == controls.pictures.thumbnail("paint.png (yours)")
+    assert choice.thumbnail.layout.visibility == "visible"
+    assert not controls.fields["blend"].disabled
+    choice.path.value = str(save_image(make_picture(60, 80), tmp_path / "mine.png"))
+    assert controls.settings["second_style"] == str(tmp_path / "mine.png")
+    choice.select.set_state({"index": 0})  # as the front end sets it
+    assert controls.settings["second_style"] is None
+    assert choice.thumbnail.layout.visibility == "hidden"
+    assert controls.fields["blend"].disabled
+    assert (message(controls), set(changed)) == ("", {"second_style"})
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 1])
+def test_shares_of_the_styles_add_up_to_one(controls, share):
+    controls.settings = {"blend": share}
+    assert controls.shares == (1 - share, share)
+
+
+# --- what is folded away -------------------------------------------------------------------------
+
+
+def is_folded(controls):
+    return controls.fold.row.layout.display == "none"
+
+
+def test_fold_opens_and_closes(controls):
+    assert is_folded(controls)
+    for pressed in (True, False):
+        controls.fold.button.set_state({"value": pressed})
+        assert is_folded(controls) is not pressed
+
+
+@pytest.mark.parametrize(
+    ("settings", "folded"),
+    [
+        ({"second_style": "wave"}, False),
+        ({"colors": "keep"}, False),
+        ({"style_scale": 0.5}, False),
+        ({"style": "wave", "second_style": None, "colors": "style", "style_scale": 1}, True),
+        ({"blend": 0.1}, True),  # of no second style
+    ],
+)
+def test_what_acts_is_not_folded_away(controls, settings, folded):
+    controls.settings = settings
+    assert is_folded(controls) is folded
 
 
 # --- canvas --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The explorer without a browser: its controls are set as a front end sets them."""
 
+import io
 import math
 import re
 import sys
@@ -15,9 +16,13 @@ from PIL import Image
 
 from helpers import file_of, make_picture, wait_for
 from nst_helpers import (
+    StyleTransferLoss,
+    load_alpha,
     load_image,
     load_settings,
+    match_colors,
     noise_like,
+    restore_colors,
     save_image,
 )
 from nst_helpers.engine import memory
@@ -229,8 +234,17 @@ def test_all_weights_at_zero_leave_the_image_alone(running):
     assert torch.isfinite(running.image).all()
 
 
-@pytest.mark.parametrize("setting", [{"style": "bojagi"}, {"content_layer": "relu2_2"}])
-def test_style_and_content_layer_change_on_the_running_picture(running, setting):
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"style": "bojagi"},
+        {"second_style": "wave"},
+        {"content_layer": "relu2_2"},
+        {"colors": "match"},
+        {"style_scale": 2},
+    ],
+)
+def test_what_makes_the_loss_changes_on_the_running_picture(running, setting):
     running.settings = setting
     wait_for_step(running, step(running) + 21)
     click(running, "Stop")
@@ -277,6 +291,150 @@ def test_fewer_steps_while_it_runs(explore):
     explorer.join(PATIENCE)
     assert step(explorer) % 10 == 0 or step(explorer) < 10_000
     assert explorer.run.state == "idle"
+
+
+# --- two styles, colours, strokes ----------------------------------------------------------------
+
+
+def targets(loss):
+    return {layer: loss.styles.target(layer) for layer in loss.style_layers}
+
+
+def test_blend_slider_reaches_the_loss_while_it_runs(explorer, net):
+    content = load_image("chelsea", 64)
+    each = [
+        targets(StyleTransferLoss(net, content, load_image(s, 64))) for s in ("night_sky", "wave")
+    ]
+    explorer.settings = {"second_style": "wave"}
+    made, blended = [], []
+    before_update(explorer, lambda loss: (made.append(loss), blended.append(targets(loss))))
+    click(explorer, "Start")
+    for share in (0.5, 0, 0.25, 1):
+        explorer.controls.fields["blend"].set_state({"value": share})
+        expected = {layer: (1 - share) * a + share * each[1][layer] for layer, a in each[0].items()}
+        at = len(blended)
+        wait_for(lambda at=at: len(blended) > at + 2)
+        for layer, gram in blended[-1].items():
+            torch.testing.assert_close(gram, expected[layer])
+    click(explorer, "Stop")
+    explorer.join(PATIENCE)
+    assert steps_of(explorer) == list(range(1, step(explorer) + 1)), "nothing began again"
+    assert len({id(loss) for loss in made}) == 1, "one loss, all the time"
+
+
+def test_all_of_one_style_paints_as_that_style_alone(explore):
+    images = []
+    settings = [{}, {"second_style": "wave", "blend": 0}, {"style": "wave"}]
+    settings.append({"second_style": "wave", "blend": 1})
+    for each in settings:
+        explorer = explore(steps=12)
+        explorer.settings = each
+        explorer.start()
+        explorer.join(PATIENCE)
+        images.append(explorer.image)
+    for alone, blended in (images[:2], images[2:]):
+        torch.testing.assert_close(blended, alone, rtol=0, atol=1e-3)
+    assert (images[0] - images[2]).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("colors", ["style", "keep", "match", "luminance"])
+def test_colors_are_those_of_the_choice_in_preview_and_file(explore, tmp_path, colors):
+    content, style = load_image("chelsea", 64), load_image("night_sky", 64)
+    explorer = explore(steps=12)
+    explorer.settings = {"colors": colors}
+    explorer.start()
+    explorer.join(PATIENCE)
+    raw = explorer.run.result.image
+    expected = restore_colors(raw, content) if colors in ("keep", "luminance") else raw
+    assert torch.equal(explorer.image, expected)
+    assert (load_image(picture(explorer)) - expected).abs().mean() < 0.03  # it comes as JPEG
+    loss = explorer.run.make_loss()
+    (seen,) = loss.styles.images
+    if colors == "luminance":
+        assert seen.std(1).max() < 1e-6, "no colour"
+    else:
+        assert torch.equal(seen, match_colors(style, content) if colors == "match" else style)
+    click(explorer, "Save PNG")
+    (path,) = (tmp_path / "saved").iterdir()
+    assert load_settings(path)["colors"] == colors
+    torch.testing.assert_close(load_image(path), expected, rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+def test_colors_put_back_are_seen_at_once_and_change_nothing(explore):
+    explorer = explore(steps=6)
+    explorer.start()
+    explorer.join(PATIENCE)
+    raw, before = explorer.image, picture(explorer)
+    loss = explorer.run.make_loss()
+    explorer.controls.fields["colors"].value = "keep"
+    assert picture(explorer) != before
+    assert torch.equal(explorer.image, restore_colors(raw, load_image("chelsea", 64)))
+    assert explorer.run.make_loss() is loss
+    explorer.controls.fields["colors"].value = "style"
+    assert picture(explorer) == before
+    assert torch.equal(explorer.image, raw)
+
+
+def test_strokes_are_the_size_of_the_styles_picture(explorer):
+    for scale in (0.5, 1, 2):
+        explorer.controls.fields["style_scale"].set_state({"value": scale})
+        (seen,) = explorer.run.make_loss().styles.images
+        assert torch.equal(seen, load_image("night_sky", round(64 * scale)))
+    assert not message(explorer)
+
+
+# --- cut-outs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cut_out():
+    """A file whose left half is transparent."""
+    alpha = torch.cat([torch.zeros(1, 1, 64, 32), torch.ones(1, 1, 64, 32)], 3)
+    file = io.BytesIO()
+    pixels = torch.cat([make_picture(64, 64, seed=3), alpha], 1)[0].mul(255).byte()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("roles", [["content"], ["style"], ["second_style"], ["content", "style"]])
+def test_transparent_pixels_are_no_part_of_the_gram_matrices(explorer, cut_out, roles, net):
+    explorer.settings = {"second_style": "wave", "style": "pebbles"}
+    for role in roles:
+        upload(explorer, role, f"{role}.png", cut_out)
+    assert not message(explorer)
+    loss = explorer.run.make_loss()
+    names = [explorer.settings[role] for role in ("content", "style", "second_style")]
+    content, *styles = (explorer.controls.pictures.load(name, 64) for name in names)
+    alpha = load_alpha(cut_out, 64)
+    each = dict(zip(("style", "second_style"), styles, strict=True))
+    masks = [alpha if r in roles else torch.ones_like(s[:, :1]) for r, s in each.items()]
+    expected = StyleTransferLoss(
+        net,
+        content,
+        styles,
+        content_mask=alpha if "content" in roles else torch.ones_like(content[:, :1]),
+        style_mask=masks,
+    )
+    for layer, gram in targets(expected).items():
+        torch.testing.assert_close(targets(loss)[layer], gram)
+        torch.testing.assert_close(loss.styles.masks[layer], expected.styles.masks[layer])
+
+
+def test_cut_out_is_painted_shown_and_saved_cut_out(explore, cut_out, tmp_path):
+    explorer = explore(steps=4)
+    upload(explorer, "content", "cut.png", cut_out)
+    explorer.start()
+    explorer.join(PATIENCE)
+    assert not message(explorer)
+    left = load_image(picture(explorer))[..., :28]
+    assert left.min() > 0.9, "white, where nothing will be saved"
+    click(explorer, "Save PNG")
+    (path,) = (tmp_path / "saved").iterdir()
+    torch.testing.assert_close(load_alpha(path), load_alpha(cut_out, 64), rtol=0, atol=1 / 255)
+
+
+def test_opaque_pictures_need_no_masks(explorer):
+    assert explorer.run.make_loss().styles.masks == {}
 
 
 # --- pictures of one's own -----------------------------------------------------------------------
@@ -463,6 +621,7 @@ def test_kept_picture_comes_back_with_its_settings(explorer):
     image, at = kept.result.image.clone(), len(kept.result.history)
     explorer.controls.weights.presets.value = 1e-1
     explorer.settings = {"style": "bojagi", "content": "coffee", "size": 80}
+    explorer.settings = {"second_style": "wave", "colors": "luminance", "style_scale": 2}
     click(explorer, "Reset")
     click(explorer, "Start")
     wait_for_step(explorer, 4)
@@ -478,7 +637,8 @@ def test_kept_picture_comes_back_with_its_settings(explorer):
 
 
 def test_saved_picture_holds_its_settings(explorer, explore, tmp_path):
-    explorer.settings = {"alpha": 0.5, "steps": 6}
+    more = {"second_style": "wave", "blend": 0.3, "colors": "keep", "style_scale": 0.5}
+    explorer.settings = {"alpha": 0.5, "steps": 6, **more}
     explorer.start()
     explorer.join(PATIENCE)
     click(explorer, "Save PNG")
@@ -621,7 +781,7 @@ def test_in_colab_start_waits_and_the_explorer_says_so(explore, monkeypatch):
 
 def test_served_page_knows_no_paths_and_writes_no_files(explore, tmp_path):
     explorer = explore(served=True, steps=3)
-    assert [choice.path for choice in explorer.controls.choices.values()] == [None, None]
+    assert {choice.path for choice in explorer.controls.choices.values()} == {None}
     assert "vgg19" not in [value for _, value in explorer.controls.fields["network"].options]
     explorer.start()
     explorer.join(PATIENCE)

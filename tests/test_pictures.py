@@ -1,9 +1,11 @@
 """The pictures that the explorer offers, by name."""
 
+import io
 import math
 
 import pytest
 import torch
+from PIL import Image
 
 from helpers import file_of, make_picture
 from nst_helpers import load_image, sample_images, save_image
@@ -43,6 +45,21 @@ def test_upload_is_loaded_by_its_name():
     assert name == "holiday.png (yours)"
     assert torch.equal(pictures.load(name, 48), load_image(data, 48))
     assert pictures.add(name) == name
+
+
+@pytest.mark.parametrize("size", [33, 48, 61, 96, 200])
+def test_opacity_has_the_shape_of_its_picture(size):
+    file = io.BytesIO()
+    Image.new("RGBA", (83, 61), (255, 0, 0, 100)).save(file, "PNG")
+    pictures = Pictures()
+    names = [
+        pictures.add_upload("cut.png", file.getvalue()),
+        pictures.add(Image.open(file), "mine"),
+    ]
+    for name in names:
+        image, alpha = pictures.load(name, size), pictures.load_alpha(name, size)
+        assert alpha.shape == image[:, :1].shape
+        assert torch.allclose(alpha, torch.tensor(100 / 255), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", [*sample_images()][:2])

@@ -4,7 +4,7 @@
 
     background                      a run with pause, single step, stop
     controls, fields,
-    weight_controls                 settings <-> widgets
+    weight_controls, layout         settings <-> widgets, and where they stand
     canvas                          what is shown of a run: picture, curves, messages, kept pictures
     settings                        what they may be; checked whole before one is turned
     pictures, networks              what there is to choose from

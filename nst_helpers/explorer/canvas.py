@@ -179,7 +179,13 @@ class Strip:
         self.kept: list[KeptPicture] = []
         self.view = HBox().add_class("nst-strip")
 
-    def add(self, result: Result, settings: dict[str, Any], caption: Markup) -> KeptPicture:
+    def add(
+        self,
+        result: Result,
+        settings: dict[str, Any],
+        caption: Markup,
+        image: torch.Tensor | None = None,
+    ) -> KeptPicture:
         """Add a picture.
 
         Parameters
@@ -190,6 +196,8 @@ class Strip:
             The settings that made it.
         caption : Markup
             What to put below it.
+        image : torch.Tensor, optional
+            What to show; that of the result by default.
 
         Returns
         -------
@@ -203,7 +211,8 @@ class Strip:
         """
         if len(self.kept) >= MAX_KEPT:
             raise ValueError(f"{MAX_KEPT} pictures are kept already; remove one (x) first")
-        thumbnail = ipywidgets.Image(value=encode_image(result.image), format="jpeg")
+        image = result.image if image is None else image
+        thumbnail = ipywidgets.Image(value=encode_image(image), format="jpeg")
         back = ipywidgets.Button(
             description="Back to this", tooltip="Go back to this picture and its settings"
         )
@@ -280,7 +289,7 @@ def curves_svg(curve: Sequence[CurvePoint], end: int) -> Markup:
     end : int
         The last step of the axis.
     """
-    width, height, left, bottom = 560, 150, 44, 20
+    width, height, left, bottom = 560, 150, 52, 20
     points = list(curve)
     points = points[:: max(1, len(points) // MAX_POINTS)] + points[-1:]
     losses = {

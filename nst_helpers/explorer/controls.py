@@ -10,22 +10,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ipywidgets import Box, HBox, VBox
+from ipywidgets import VBox
 
+from nst_helpers import _validate
 from nst_helpers.explorer.canvas import Canvas, Strip
-from nst_helpers.explorer.fields import make_choice, make_fields
+from nst_helpers.explorer.fields import make_choice, make_fields, values_of
+from nst_helpers.explorer.layout import TITLE, arrange, arrange_knobs
 from nst_helpers.explorer.pictures import Own, Picture, Pictures
-from nst_helpers.explorer.settings import PICTURES, WHOLE, parse_ratio, parse_settings
+from nst_helpers.explorer.settings import (
+    PICTURES,
+    RANGES,
+    SECOND,
+    WHOLE,
+    parse_ratio,
+    parse_settings,
+)
 from nst_helpers.explorer.weight_controls import WeightControls
-from nst_helpers.explorer.widgets import Markup, SafeHTML, markup, seal_widget
+from nst_helpers.explorer.widgets import SafeHTML, seal_widget
 
 __all__: list[str] = []
 
-CSS = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
-TITLE = markup(
-    "<b>Neural style transfer</b> · Press Start, then turn something: the picture answers."
-)
-NAMES = {"content": "your image", "style": "your style"}  # of images that have none
+NAMES = {"content": "your image", "style": "your style", SECOND: "your second style"}
+FOLDED = {SECOND: "", "colors": "style", "style_scale": 1.0}  # values of what is folded away
 
 
 class Controls:
@@ -45,11 +51,13 @@ class Controls:
     canvas : Canvas
         The picture and what goes with it.
     choices : dict of str to PictureChoice
-        How "content" and "style" are chosen.
+        How "content", "style" and "second_style" are chosen.
     weights : WeightControls
         alpha / beta and the weights of the style layers.
     fields : dict of str to ipywidgets.Widget
         The other settings: each is the value of its widget.
+    fold : Fold
+        What is rarely needed: second style, blend, colours, strokes.
     strip : Strip
         The pictures kept for comparison.
     view : ipywidgets.Widget
@@ -67,7 +75,13 @@ class Controls:
         self.choices = {role: make_choice(role, served) for role in PICTURES}
         selects = {role: choice.select for role, choice in self.choices.items()}
         self.fields = {**selects, **make_fields()}
-        self.view = self._arrange()
+        knobs = arrange_knobs(self.weights, self.fields["content_layer"], self.canvas.plot)
+        rows, self.fold = arrange(self.canvas, knobs, self.choices, self.fields)
+        if served:
+            rows.insert(1, SafeHTML(TITLE).add_class("nst-title"))
+        self.view = VBox([*rows, self.strip.view]).add_class("nst-explorer")
+        if served:
+            self.view.add_class("nst-served")
         seal_widget(self.view)
 
     @property
@@ -76,7 +90,8 @@ class Controls:
         alpha, beta = self.weights.alpha_beta
         values = {name: field.value for name, field in self.fields.items()}
         # Widgets have limits, but who uses a value looks at it: see ``seal_widget``.
-        checked = self._parse({name: values[name] for name in WHOLE})
+        values[SECOND] = values[SECOND] or None
+        checked = self._parse({name: values[name] for name in (*WHOLE, *RANGES)})
         weights = {"alpha": alpha, "beta": beta, "style_layer_weights": self.weights.layer_weights}
         return {**values, **checked, **weights}
 
@@ -92,13 +107,21 @@ class Controls:
         self.weights.layer_weights = parsed.get("style_layer_weights", {})
         if "alpha" in parsed:
             self.weights.alpha_beta = parsed["alpha"], parsed["beta"]
+        if any(self.fields[name].value != value for name, value in FOLDED.items()):
+            self.fold.open()  # nothing acts unseen
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """How much of the first and of the second style, which add up to 1."""
+        share = _validate.number_between("blend", self.fields["blend"].value, *RANGES["blend"])
+        return 1 - share, share
 
     def choose(self, role: str, picture: Picture) -> None:
         """Select a picture, and put it among the options if it is a new one.
 
         Parameters
         ----------
-        role : {"content", "style"}
+        role : {"content", "style", "second_style"}
             What it is to be.
         picture : str, path, torch.Tensor, array or Pillow picture
             As for ``Pictures.prepare``.
@@ -164,7 +187,7 @@ class Controls:
 
         Parameters
         ----------
-        role : {"content", "style"}
+        role : {"content", "style", "second_style"}
             What it is to be.
         """
         upload = self.choices[role].upload
@@ -179,7 +202,7 @@ class Controls:
 
         Parameters
         ----------
-        role : {"content", "style"}
+        role : {"content", "style", "second_style"}
             What it is to be.
         """
         text = self.choices[role].path
@@ -188,22 +211,27 @@ class Controls:
             text.value = ""
 
     def show_thumbnail(self, role: str) -> None:
-        """Show the picture that is selected.
+        """Show the picture that is selected, if one is.
 
         Parameters
         ----------
-        role : {"content", "style"}
+        role : {"content", "style", "second_style"}
             Whose.
         """
         choice = self.choices[role]
-        choice.thumbnail.value = self.pictures.thumbnail(choice.select.value)
+        name, thumbnail = choice.select.value, choice.thumbnail
+        if role == SECOND:
+            self.fields["blend"].disabled = not name
+        if name:
+            thumbnail.value = self.pictures.thumbnail(name)
+        thumbnail.layout.visibility = "visible" if name else "hidden"
 
     def _parse(self, settings: Any) -> dict[str, Any]:
         """Return settings that can all be turned, pictures prepared, or raise ``ValueError``."""
         choices = {
-            name: [option[-1] if isinstance(option, tuple) else option for option in field.options]
+            name: values_of(field)
             for name, field in self.fields.items()
-            if name not in (*self.choices, *WHOLE)
+            if name not in (*self.choices, *WHOLE, *RANGES)
         }
         parsed = parse_settings(settings, choices, [*self.weights.layers])
         if "alpha" in parsed or "beta" in parsed:
@@ -212,64 +240,15 @@ class Controls:
             parse_ratio(pair["alpha"], pair["beta"])
             parsed |= {"alpha": pair["alpha"], "beta": pair["beta"]}
         for role in self.choices:
-            if role in parsed:
+            if role in parsed and not (role == SECOND and parsed[role] is None):
                 parsed[role] = self.pictures.prepare(parsed[role], role)
         # In the order of the controls.
         return {name: parsed[name] for name in [*self.fields, *parsed] if name in parsed}
 
-    def _select(self, role: str, picture: str | Own) -> None:
-        """Select what ``Pictures.prepare`` has returned."""
-        name = self.pictures.keep(picture, NAMES[role])
+    def _select(self, role: str, picture: str | Own | None) -> None:
+        """Select what ``Pictures.prepare`` has returned, or no picture."""
+        name = "" if picture is None else self.pictures.keep(picture, NAMES[role])
         choice = self.choices[role]
-        if name not in choice.select.options:
-            choice.select.options = (*choice.select.options, name)
+        choice.offer(name)
         choice.select.value = name
         self.show_thumbnail(role)
-
-    def _arrange(self) -> VBox:
-        weights, fields = self.weights, self.fields
-        knobs = VBox(
-            [
-                weights.label,
-                weights.ratio.add_class("nst-ratio"),
-                weights.presets.add_class("nst-presets"),
-                HBox([SafeHTML(markup("<b>style layers</b>: weights")), weights.equal]).add_class(
-                    "nst-row"
-                ),
-                VBox(list(weights.layers.values())).add_class("nst-layers"),
-                HBox([SafeHTML(markup("<b>content</b> from")), fields["content_layer"]]).add_class(
-                    "nst-row"
-                ),
-                self.canvas.plot,
-            ]
-        ).add_class("nst-knobs")
-        pictures = [
-            HBox(
-                [
-                    Box([choice.thumbnail]).add_class("nst-thumbnail"),
-                    VBox(
-                        [
-                            choice.select.add_class("nst-field"),
-                            HBox([w for w in (choice.upload, choice.path) if w is not None]),
-                        ]
-                    ),
-                ]
-            ).add_class("nst-choice")
-            for choice in self.choices.values()
-        ]
-        numbers = Box(
-            [
-                fields[name].add_class("nst-field")
-                for name in ("start", "size", "steps", "seed", "network")
-            ]
-        ).add_class("nst-numbers")
-        view = VBox(
-            [
-                SafeHTML(Markup(f"<style>{CSS}</style>")),
-                *([SafeHTML(TITLE).add_class("nst-title")] if self.served else []),
-                HBox([self.canvas.view, knobs]).add_class("nst-main"),
-                HBox([*pictures, numbers]).add_class("nst-setup"),
-                self.strip.view,
-            ]
-        ).add_class("nst-explorer")
-        return view.add_class("nst-served") if self.served else view

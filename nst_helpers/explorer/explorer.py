@@ -27,7 +27,7 @@ from nst_helpers.explorer.networks import Networks
 from nst_helpers.explorer.pictures import Picture, Pictures
 from nst_helpers.explorer.recording import Recording
 from nst_helpers.explorer.saving import save_file
-from nst_helpers.explorer.targets import Targets
+from nst_helpers.explorer.targets import LOSS_SETTINGS, Targets, styles_of
 from nst_helpers.explorer.widgets import close_widget, markup
 from nst_helpers.files.sources import as_path
 from nst_helpers.images import encode_image, save_image
@@ -44,7 +44,8 @@ WAITS_FOR_RESET = "Reset begins with the new setting; until then the old one is 
 class StyleTransferExplorer:
     """Style transfer with sliders that act while the picture paints itself.
 
-    Show it as the last line of a notebook's cell. Whatever a button does, a method does too.
+    Show it as the last line of a notebook's cell. Whatever a button does, a method does too, and
+    ``settings`` turns whatever there is to turn: ``{"second_style": "wave", "blend": 0.3}``.
 
     Parameters
     ----------
@@ -192,12 +193,12 @@ class StyleTransferExplorer:
     def keep(self) -> None:
         """Put the picture into the strip, with its settings."""
         result, settings = self._result(), self._applied_settings()
+        styles = " + ".join(styles_of(settings))
         ratio = self.controls.weights.ratio_text
-        caption = markup(
-            "{}, step {}<br>alpha/beta {}", settings["style"], result.steps_done, ratio
-        )
+        caption = markup("{}, step {}<br>alpha/beta {}", styles, result.steps_done, ratio)
         result = replace(result, continuation=None)  # which is large, and of one loss
-        kept = self.controls.strip.add(result, settings, caption)
+        preview = self._targets.preview(result.image, settings["colors"])
+        kept = self.controls.strip.add(result, settings, caption, preview)
         back, remove = kept.buttons
         back.on_click(self.controls.report_errors(weakly(self.go_back, kept)))
         remove.on_click(self.controls.report_errors(partial(self.controls.strip.remove, kept)))
@@ -220,7 +221,8 @@ class StyleTransferExplorer:
         """Write the picture as PNG, its settings in the file; a cut-out content cuts it out."""
         result = self._result()
         settings = {**self._applied_settings(), "step": result.steps_done}
-        write = partial(save_image, result.image, settings=settings, alpha=self._targets.alpha())
+        image = self._targets.finish(result.image, settings["colors"])
+        write = partial(save_image, image, settings=settings, alpha=self._targets.alpha)
         return self._save("png", write)
 
     def save_film(self) -> Path:
@@ -236,7 +238,7 @@ class StyleTransferExplorer:
     @property
     def image(self) -> torch.Tensor:
         """The image as it is now, (1, 3, H, W) in [0, 1]."""
-        return self._result().image
+        return self._targets.finish(self._result().image, self.controls.fields["colors"].value)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -254,13 +256,14 @@ class StyleTransferExplorer:
     # --- the run's side: called between two steps, in its thread ---------------------------------
 
     def _make_loss(self) -> StyleTransferLoss:
-        fields = self.controls.fields
-        return self._targets.loss(fields["style"].value, fields["content_layer"].value)
+        return self._targets.loss(self.settings)
 
     def _update_weights(self, loss: StyleTransferLoss) -> None:
         """Set the weights of the loss to those of the sliders: this is all that a slider does."""
         loss.alpha, loss.beta = self.controls.weights.alpha_beta
         loss.style_layer_weights.update(self.controls.weights.layer_weights)
+        if len(loss.styles.images) > 1:
+            loss.style_weights = self.controls.shares
 
     def _show(self, progress: Progress, last: bool) -> None:
         self.recording.add_step(progress.step, progress.terms, progress.seconds)
@@ -270,17 +273,13 @@ class StyleTransferExplorer:
             self._draw(progress.image(), progress.step)
 
     def _draw(self, image: torch.Tensor, step: int) -> None:
+        image = self._targets.preview(image, self.controls.fields["colors"].value)
         picture = encode_image(image)
         if step:
             self.recording.add_frame(picture)
-        self.controls.canvas.show(
-            picture,
-            step,
-            max(self.run.end, self.controls.fields["steps"].value),
-            self.recording.curve,
-            self.run.state,
-            self.recording.steps_per_second,
-        )
+        end = max(self.run.end, self.controls.fields["steps"].value)
+        state, pace = self.run.state, self.recording.steps_per_second
+        self.controls.canvas.show(picture, step, end, self.recording.curve, state, pace)
 
     def _on_state_change(self) -> None:
         self.controls.canvas.fit_buttons(self.run.state)
@@ -301,10 +300,14 @@ class StyleTransferExplorer:
         """Apply a new setting, if it need not wait for a reset; weights are read at each step."""
         if name == "steps":
             self.run.end = self._next_end()
+        elif name == "blend":
+            return  # read at each step
         elif self.run.state == "idle" and not self.run.result.steps_done:
             self.reset()
-        elif name in ("style", "content_layer"):
+        elif name in LOSS_SETTINGS:
             self.run.reload_loss()
+            if name == "colors" and self.run.state == "idle":  # else the next step shows them
+                self._draw(self.run.result.image, self.run.result.steps_done)
         else:
             self.controls.canvas.say(WAITS_FOR_RESET)
 
@@ -340,7 +343,7 @@ class StyleTransferExplorer:
     def _save(self, ending: str, write: Callable[[Path], Path]) -> Path:
         """Write a file, say so, and offer it as a download; on a page, it is nothing but that."""
         settings, served = self._applied_settings(), self.controls.served
-        sources = (settings["content"], settings["style"])
+        sources = (settings["content"], *styles_of(settings))
         path, link = save_file(write, None if served else self.output, sources, ending)
         self.controls.canvas.say("" if served else f"saved {path} · ", link)
         return path

@@ -1,33 +1,67 @@
-"""The widgets of the settings that are no weights: pictures, numbers, network."""
+"""The widgets of the settings that are no weights: pictures, numbers, network, colours."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
 import ipywidgets
 
-from nst_helpers.explorer.settings import START, WHOLE
+from nst_helpers.explorer.settings import RANGES, SECOND, START, WHOLE
 from nst_helpers.explorer.widgets import WIDE
 from nst_helpers.images import sample_images
 from nst_helpers.losses import CONTENT_LAYERS
 
 __all__: list[str] = []
 
+LABELS = {"content": "content", "style": "style", SECOND: "second style"}
 TOOLTIPS = {
     "content": "The photograph: what is where. A new one counts from the next Reset.",
     "style": "The painting: colours, strokes and motifs. Change it while it paints.",
+    SECOND: "Another painting, to be blended with the first one",
+}
+NO_PICTURE = "none"
+COLORS = {  # what the list says, and the setting
+    "the style's": "style",
+    "the content's, put back": "keep",
+    "the style's, matched": "match",
+    "luminance only": "luminance",
 }
 
 
 @dataclass
 class PictureChoice:
-    """The widgets to choose the content or the style: from a list, by upload, by path."""
+    """The widgets to choose the content or a style: from a list, by upload, by path."""
 
     select: ipywidgets.Dropdown
     thumbnail: ipywidgets.Image
     upload: ipywidgets.FileUpload
     path: ipywidgets.Text | None  # none on a served page
+
+    def offer(self, name: str) -> None:
+        """Put a picture among the options, if it is a new one.
+
+        Parameters
+        ----------
+        name : str
+            Of a picture.
+        """
+        options = self.select.options
+        if name not in values_of(self.select):
+            new = (name, name) if isinstance(options[0], tuple) else name
+            self.select.options = (*options, new)
+
+
+def values_of(select: ipywidgets.Dropdown) -> list[str]:
+    """Return the values that there are to choose from.
+
+    Parameters
+    ----------
+    select : ipywidgets.Dropdown
+        Its options are values, or pairs of what is shown and the value.
+    """
+    return [option[-1] if isinstance(option, tuple) else option for option in select.options]
 
 
 def make_choice(role: str, served: bool) -> PictureChoice:
@@ -35,7 +69,7 @@ def make_choice(role: str, served: bool) -> PictureChoice:
 
     Parameters
     ----------
-    role : {"content", "style"}
+    role : {"content", "style", "second_style"}
         What it is to be.
     served : bool
         Leave out paths of this machine.
@@ -54,9 +88,14 @@ def make_choice(role: str, served: bool) -> PictureChoice:
         tooltip="A picture of your own, up to 8 MB: browsers lose larger ones silently",
         **WIDE,
     )
-    options = list(sample_images())
-    select = ipywidgets.Dropdown(options=options, description=role, tooltip=TOOLTIPS[role], **WIDE)
-    return PictureChoice(select, ipywidgets.Image(format="jpeg"), upload, path)
+    names = list(sample_images())
+    options = [(NO_PICTURE, ""), *zip(names, names, strict=True)] if role == SECOND else names
+    select = ipywidgets.Dropdown(
+        options=options, description=LABELS[role], tooltip=TOOLTIPS[role], **WIDE
+    )
+    thumbnail = ipywidgets.Image(format="jpeg")
+    thumbnail.layout.visibility = "hidden"
+    return PictureChoice(select, thumbnail, upload, path)
 
 
 def make_fields() -> dict[str, ipywidgets.Widget]:
@@ -85,6 +124,35 @@ def make_fields() -> dict[str, ipywidgets.Widget]:
         "network": ipywidgets.Dropdown(
             description="network",
             tooltip="Who judges the picture. VGG-19 is downloaded once (548 MB), and slower.",
+            **WIDE,
+        ),
+        "colors": ipywidgets.Dropdown(
+            options=[*COLORS.items()],
+            description="colours",
+            tooltip="Put back: after each step. Matched: before. Luminance: both pictures grey.",
+            **WIDE,
+        ),
+        "blend": ipywidgets.FloatSlider(
+            value=0.5,
+            min=RANGES["blend"][0],
+            max=RANGES["blend"][1],
+            step=0.01,
+            description="blend",
+            tooltip="Share of the second style: at 0 % the first one is alone",
+            readout_format=".0%",
+            disabled=True,
+            **WIDE,
+        ),
+        "style_scale": ipywidgets.FloatLogSlider(
+            value=1,
+            base=2,
+            min=math.log2(RANGES["style_scale"][0]),
+            max=math.log2(RANGES["style_scale"][1]),
+            step=0.25,
+            description="strokes",
+            tooltip="How coarse: the size of the style's picture, from half to twice the content's",
+            readout_format=".2f",
+            continuous_update=False,
             **WIDE,
         ),
     }

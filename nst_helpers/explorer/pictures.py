@@ -36,7 +36,7 @@ MAX_BYTES = 64 * 2**20  # of all uploads
 MAX_PIXELS = 16_000_000  # of an image that a picture becomes
 MIN_SIDE = 32  # pixels, of a picture that is no sample
 THUMBNAIL_SIZE = 96  # pixels, of the shorter side
-DECODED = 2  # uploads that are held as images: a content and a style
+DECODED = 3  # uploads that are held as images: a content and two styles
 
 # A run loads pictures in its thread; and what silences warnings does so for the whole process.
 ONE_AT_A_TIME = threading.RLock()

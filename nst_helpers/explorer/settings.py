@@ -15,8 +15,10 @@ from nst_helpers import _validate
 __all__: list[str] = []
 
 WHOLE = {"size": (32, 2048), "steps": (1, 10_000), "seed": (0, 2**31 - 1)}  # from, to
+RANGES = {"blend": (0, 1), "style_scale": (0.5, 2)}  # numbers, from, to
 RATIO = (1e-5, 1.0)  # of alpha / beta, if neither is 0
-PICTURES = ("content", "style")
+SECOND = "second_style"  # which may be None
+PICTURES = ("content", "style", SECOND)
 START = ("noise", "content", "style")
 MAX_NAME = 100  # letters, of a picture's name on the screen
 
@@ -46,7 +48,8 @@ def parse_settings(
         If it is no dict, has a name that is no setting, or a value that is out of its range.
     """
     _validate.instance("settings", settings, Mapping, "a dict of settings")
-    known = [*PICTURES, *choices, *WHOLE, "alpha", "beta", "style_layer_weights", "step"]
+    known = [*PICTURES, *choices, *WHOLE, *RANGES]
+    known += ["alpha", "beta", "style_layer_weights", "step"]
     if unknown := [name for name in settings if name not in known]:
         names = (name if isinstance(name, str) else _validate.shown(name) for name in unknown)
         raise ValueError(
@@ -59,6 +62,9 @@ def parse_settings(
     for name, limits in WHOLE.items():
         if name in settings:
             parsed[name] = whole_number(name, settings[name], *limits)
+    for name, (least, most) in RANGES.items():
+        if name in settings:
+            parsed[name] = _validate.number_between(name, settings[name], least, most)
     if "step" in settings:
         whole_number("step", settings["step"], 0, 10**9)
     for name in ("alpha", "beta"):

@@ -22,6 +22,7 @@ INPUTS = {  # what a page may set of a widget; of all others, nothing
     ipywidgets.FloatLogSlider: "value",
     ipywidgets.FileUpload: "value",
     ipywidgets.Text: "value",
+    ipywidgets.ToggleButton: "value",
     ipywidgets.Dropdown: "index",
     ipywidgets.ToggleButtons: "index",
 }
