@@ -38,10 +38,19 @@ MEASURED = 1.0  # seconds of steps to estimate from, and at least three steps
 
 
 class Sizes(NamedTuple):
-    """Shorter sides at which to begin, and the steps of each size, the full one's last."""
+    """Shorter sides, smallest first and the full size last, and the steps of each."""
 
-    pyramid: tuple[int, ...]
+    sides: tuple[int, ...]
     steps: tuple[int, ...]
+
+    @property
+    def pyramid(self) -> tuple[int, ...]:
+        """All but the full size, as ``optimize`` takes them."""
+        return self.sides[:-1]
+
+    def __str__(self) -> str:
+        sides, steps = (" ".join(map(str, numbers)) for numbers in self)
+        return f"sizes {sides}, steps {steps}"
 
 
 class Needs(NamedTuple):
@@ -83,7 +92,7 @@ def plan_sizes(size: int, steps: int | None = None, pyramid: Iterable[int] | Non
     Returns
     -------
     Sizes
-        ``optimize`` takes both.
+        ``optimize`` takes their ``pyramid`` and ``steps``.
     """
     size = _validate.positive_int("size", size)
     if pyramid is None:
@@ -97,7 +106,7 @@ def plan_sizes(size: int, steps: int | None = None, pyramid: Iterable[int] | Non
             raise ValueError(f"steps must be at least {len(sides)}, one for each size; got {steps}")
         ends = [rest * sum(counts[:i]) // sum(counts) for i in range(len(sides) + 1)]
         counts = [1 + end - start for start, end in pairwise(ends)]
-    return Sizes(sides[:-1], tuple(counts))
+    return Sizes(sides, tuple(counts))
 
 
 def estimate_needs(
@@ -128,11 +137,10 @@ def estimate_needs(
     if memory is None and needed > min(MOST_MEMORY, available_memory(device) / 2):
         loss.memory = "low"
         needed = estimate_memory(loss, start.shape, **names)
-    full = min(start.shape[2:])
-    sides = (*sizes.pyramid, full)
-    seconds = _seconds_of_a_step(loss, start, sides[0] / full, options)
+    first, full = sizes.sides[0], sizes.sides[-1]
+    seconds = _seconds_of_a_step(loss, start, first / full, options)
     # A step takes as long as its picture has pixels.
-    steps = sum(n * (side / sides[0]) ** 2 for n, side in zip(sizes.steps, sides, strict=True))
+    steps = sum(n * (side / first) ** 2 for side, n in zip(*sizes, strict=True))
     return Needs(loss.memory, memory_in_use(device) + needed, seconds * steps)
 
 

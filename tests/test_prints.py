@@ -13,44 +13,46 @@ from nst_helpers.prints import Needs, Sizes, estimate_needs, plan_sizes
 
 
 @pytest.mark.parametrize(
-    ("size", "pyramid", "steps"),
+    ("sides", "steps"),
     [
-        (64, (), (300,)),
-        (256, (), (300,)),
-        (511, (), (300,)),
-        (512, (256,), (300, 150)),
-        (1000, (500,), (300, 150)),
-        (2048, (256, 512, 1024), (300, 150, 75, 38)),
-        (8192, (256, 512, 1024, 2048, 4096), (300, 150, 75, 38, 20, 20)),
+        ((64,), (300,)),
+        ((256,), (300,)),
+        ((511,), (300,)),
+        ((256, 512), (300, 150)),
+        ((500, 1000), (300, 150)),
+        ((256, 512, 1024, 2048), (300, 150, 75, 38)),
+        ((256, 512, 1024, 2048, 4096, 8192), (300, 150, 75, 38, 20, 20)),
     ],
 )
-def test_a_print_is_begun_small_and_each_doubling_has_half_the_steps(size, pyramid, steps):
-    assert plan_sizes(size) == Sizes(pyramid, steps)
+def test_a_print_is_begun_small_and_each_doubling_has_half_the_steps(sides, steps):
+    sizes = plan_sizes(sides[-1])
+    assert sizes == Sizes(sides, steps)
+    assert sizes.pyramid == sides[:-1]
 
 
 @given(size=st.integers(1, 10_000))
 def test_sizes_double_and_the_first_is_a_small_picture(size):
-    pyramid, steps = plan_sizes(size)
-    sides = [*pyramid, size]
-    assert sides[0] < 512 and (sides[0] >= 256 or not pyramid)
+    sides, steps = plan_sizes(size)
+    assert sides[-1] == size
+    assert sides[0] < 512 and (sides[0] >= 256 or len(sides) == 1)
     assert all(abs(large - 2 * small) <= 1 for small, large in pairwise(sides))
     assert len(steps) == len(sides)
 
 
 @given(steps=st.integers(6, 3000), size=st.integers(1, 10_000))
 def test_steps_that_are_given_are_shared_as_they_would_be(steps, size):
-    pyramid, counts = plan_sizes(size, steps)
+    sides, counts = plan_sizes(size, steps)
     assert sum(counts) == steps and min(counts) >= 1
+    assert sides == plan_sizes(size).sides
     usual = plan_sizes(size).steps
-    assert pyramid == plan_sizes(size).pyramid
     for count, share in zip(counts, usual, strict=True):
         assert abs(count - steps * share / sum(usual)) <= len(counts)
 
 
 def test_sizes_that_are_given_are_kept():
-    assert plan_sizes(600, pyramid=[150, 300]) == Sizes((150, 300), (300, 150, 75))
-    assert plan_sizes(600, pyramid=()) == Sizes((), (300,))
-    assert plan_sizes(600, 92, (300,)) == Sizes((300,), (61, 31))
+    assert plan_sizes(600, pyramid=[150, 300]) == Sizes((150, 300, 600), (300, 150, 75))
+    assert plan_sizes(600, pyramid=()) == Sizes((600,), (300,))
+    assert plan_sizes(600, 92, (300,)) == Sizes((300, 600), (61, 31))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def loss():
 
 
 START = make_picture(64, 96)
-SIZES = Sizes((16, 32), (9, 5, 3))
+SIZES = Sizes((16, 32, 64), (9, 5, 3))
 
 
 def test_each_size_takes_its_pixels_times_its_steps(loss, monkeypatch):
@@ -141,3 +143,4 @@ def test_a_print_goes_through_the_sizes_as_planned(loss):
 )
 def test_what_it_takes_is_said_in_a_line(needs, text):
     assert str(needs) == text
+    assert str(SIZES) == "sizes 16 32 64, steps 9 5 3"
