@@ -14,6 +14,7 @@ from nst_helpers.plots import show_matrix
 
 __all__ = ["Pairs", "contrasting_pairs", "draw_pairs", "draw_shuffled"]
 
+PART = 64  # of a map's positions in each direction are drawn, so that each can be seen
 BRIGHTEST = 0.99  # the quantile of a map that is shown as bright as can be
 
 
@@ -52,7 +53,7 @@ def contrasting_pairs(gram: torch.Tensor) -> Pairs:
 
 
 def draw_pairs(maps: torch.Tensor, pairs: Pairs) -> Figure:
-    """Draw two pairs of filters: each map, and their product, whose average is G_ij.
+    """Draw a corner of two pairs of filters' maps, and of their product, whose average is G_ij.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def draw_pairs(maps: torch.Tensor, pairs: Pairs) -> Figure:
     matplotlib.figure.Figure
     """
     maps = _validate.tensor("maps", maps, _validate.MAPS, "BNHW").detach().float()[0]
-    figure = Figure(figsize=(8.6, 6), layout="constrained")
+    figure = Figure(figsize=(8, 5.7), layout="constrained")
     first = maps[pairs.filter]
     products = [first * maps[other] for other in (pairs.together, pairs.apart)]
     limit = _brightest(products[0])  # the same for both, so that they can be compared
@@ -75,7 +76,7 @@ def draw_pairs(maps: torch.Tensor, pairs: Pairs) -> Figure:
         _show_map(axes[0], first, f"filter {pairs.filter}")
         _show_map(axes[1], maps[other], f"filter {other}")
         entry = f"$G_{{{pairs.filter},{other}}}$ = {product.mean():.2f}"
-        show_matrix(product, f"product: {entry}", limit=limit, ax=axes[2])
+        show_matrix(product[:PART, :PART], f"product: {entry}", limit=limit, ax=axes[2])
     return figure
 
 
@@ -98,7 +99,7 @@ def draw_shuffled(
     matplotlib.figure.Figure
         The matrices are shown as square roots, so that small entries can be seen.
     """
-    figure = Figure(figsize=(8.6, 7.4), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots(2, 2)
     grams = [gram_matrix(maps)[0].sqrt() for maps in (before, after)]
     limit = max(gram.max().item() for gram in grams)
@@ -112,7 +113,7 @@ def draw_shuffled(
 
 
 def _show_map(ax: Axes, values: torch.Tensor, title: str) -> None:
-    show_matrix(values, title, limit=_brightest(values), ax=ax)
+    show_matrix(values[:PART, :PART], title, limit=_brightest(values), ax=ax)
 
 
 def _brightest(values: torch.Tensor) -> float:
