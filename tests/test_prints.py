@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from helpers import make_picture, make_weights
 from nst_helpers import Features, StyleTransferLoss, estimate_memory, optimize, prints
-from nst_helpers.prints import Needs, Sizes, estimate_needs, plan_sizes
+from nst_helpers.engine.sizes import Sizes, plan_sizes
+from nst_helpers.prints import Needs, estimate_needs
 
 
 @pytest.mark.parametrize(
