@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from IPython.display import Image
 from matplotlib import colormaps
@@ -157,7 +156,7 @@ def _draw_network(ax: Axes, seen: _Seen, lit: bool) -> None:
             ax.add_patch(Polygon(corners, facecolor=face, edgecolor="white", linewidth=1))
         _image(ax, seen.maps[block.layer], (x, y, side), lit)
         _text(ax, (x + side / 2, y - 0.07), block.layer[4], lit, va="top")
-    _text(ax, (2.55, 1.3), "trained network, frozen: five blocks", lit, ha="left", weight="bold")
+    _text(ax, (2.55, 1.3), "a trained network, frozen", lit, ha="left", weight="bold")
 
 
 class _Block(NamedTuple):
@@ -239,8 +238,8 @@ def _image(
     x, y, side = place
     colours = colormaps["viridis"](values)[..., :3] if values.ndim == 2 else values
     if not lit:
-        grey = colours @ np.array((0.299, 0.587, 0.114))
-        colours = np.repeat(0.72 + 0.23 * grey[..., None], 3, axis=2)
+        grey = colours @ (0.299, 0.587, 0.114)
+        colours = (0.72 + 0.23 * grey[..., None]) * (1, 1, 1)
     ax.imshow(colours, extent=(x, x + side, y, y + side), interpolation="nearest", zorder=layer)
     edge = frame if lit else PALE
     outline = Rectangle((x, y), side, side, fill=False, edgecolor=edge, linewidth=1.5)

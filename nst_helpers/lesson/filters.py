@@ -1,0 +1,158 @@
+"""What a filter likes: maps that differ, and the patches that excite a filter most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.figure import Figure
+
+from nst_helpers import _validate
+from nst_helpers.network.features import Features
+from nst_helpers.plots import show_images
+
+__all__ = ["best_patches", "draw_patches", "least_alike", "selective_filters"]
+
+
+def least_alike(maps: torch.Tensor, count: int) -> list[int]:
+    """Return filters whose maps look least alike, the most varied one first.
+
+    Parameters
+    ----------
+    maps : torch.Tensor
+        (1, N, H, W), of values that are 0 or more.
+    count : int
+        How many, N at most.
+
+    Returns
+    -------
+    list of int
+        After the first, always the filter whose largest correlation with those before is lowest.
+        The outermost positions do not count: zeros were added around the picture there.
+    """
+    maps = _validate.tensor("maps", maps, "feature maps (1, N, H, W)", "BCHW").detach().float()
+    count = min(_validate.positive_int("count", count), maps.shape[1])
+    inner = maps[0, :, 1:-1, 1:-1] if min(maps.shape[2:]) > 4 else maps[0]
+    rows = inner.flatten(1).cpu()
+    variation = rows.std(1) / rows.amax(1).clamp(min=1e-6)
+    rows = rows - rows.mean(1, keepdim=True)
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    likeness = (rows @ rows.T).abs()
+    likeness[:, variation < 0.5 * variation.median()] = torch.inf  # hardly anything to see
+    chosen = [int(variation.argmax())]
+    while len(chosen) < count:
+        closest = likeness[chosen].amax(0)
+        closest[chosen] = torch.inf
+        chosen.append(int(closest.argmin()))
+    return chosen
+
+
+def selective_filters(maps: Sequence[torch.Tensor], count: int) -> list[int]:
+    """Return the filters that answer to little, and to that strongly.
+
+    Parameters
+    ----------
+    maps : sequence of torch.Tensor
+        (1, N, H, W) of each picture.
+    count : int
+        How many, N at most.
+
+    Returns
+    -------
+    list of int
+        Those whose ninth largest answer, of a picture's own largest, exceeds their mean the most.
+    """
+    maps = _validate.listed("maps", maps, "a list of feature maps (1, N, H, W)")
+    count = _validate.positive_int("count", count)
+    peaks = torch.stack([one[0].flatten(1).amax(1) for one in maps]).sort(0, descending=True).values
+    mean = torch.stack([one[0].flatten(1).mean(1) for one in maps]).mean(0)
+    ratio = peaks[min(8, len(maps) - 1)] / mean.clamp(min=1e-6)
+    return [int(i) for i in ratio.topk(min(count, len(ratio))).indices]
+
+
+def best_patches(
+    images: Sequence[torch.Tensor],
+    maps: Sequence[torch.Tensor],
+    filter: int,
+    side: int,
+    count: int = 9,
+) -> list[torch.Tensor]:
+    """Return the patches of some pictures to which a filter answers most strongly.
+
+    Parameters
+    ----------
+    images : sequence of torch.Tensor
+        (1, 3, H, W) each.
+    maps : sequence of torch.Tensor
+        (1, N, h, w) of each image, from one layer.
+    filter : int
+    side : int
+        Of a patch, in pixels: the layer's receptive field.
+    count : int
+        How many, each from another picture.
+
+    Returns
+    -------
+    list of torch.Tensor
+        (1, 3, side, side), the strongest answer first; smaller where a picture is.
+    """
+    images = _validate.listed("images", images, "a list of images")
+    maps = _validate.listed("maps", maps, "a list of feature maps, one for each image")
+    if len(images) != len(maps):
+        raise _validate.wrong("maps", f"a list of {len(images)}, one for each image", maps)
+    side = _validate.positive_int("side", side)
+    found = []
+    for image, features in zip(images, maps, strict=True):
+        answers = features[0, filter]
+        row, column = divmod(int(answers.argmax()), answers.shape[1])
+        stride = image.shape[2] / answers.shape[0]
+        top = _within((row + 0.5) * stride, side, image.shape[2])
+        left = _within((column + 0.5) * stride, side, image.shape[3])
+        patch = image[..., top : top + side, left : left + side]
+        found.append((answers.max().item(), patch))
+    found.sort(key=lambda pair: pair[0], reverse=True)
+    return [patch for _, patch in found[:count]]
+
+
+def _within(middle: float, side: int, length: int) -> int:
+    """Return where a patch begins that is inside, and as near the middle as can be."""
+    return max(0, min(round(middle - side / 2), length - side))
+
+
+def draw_patches(
+    net: Features,
+    images: Sequence[torch.Tensor],
+    fields: Mapping[str, int],
+    filters: int = 2,
+) -> Figure:
+    """Return a figure of what some filters of each layer like best: nine patches for each.
+
+    Parameters
+    ----------
+    net : Features
+    images : sequence of torch.Tensor
+        (1, 3, H, W), the pictures to look for patches in.
+    fields : mapping of str to int
+        Layer to the side of its receptive field, in pixels.
+    filters : int
+        How many of each layer: its most selective ones.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    with torch.no_grad():
+        seen = [net(image.to(net.device), list(fields)) for image in images]
+    figure = Figure(figsize=(2.3 * len(fields), 2.35 * filters + 0.45), layout="constrained")
+    columns = figure.subfigures(1, len(fields), squeeze=False, wspace=0.02)[0]
+    for part, (layer, side) in zip(columns, fields.items(), strict=True):
+        maps = [features[layer].float().cpu() for features in seen]
+        part.suptitle(f"{layer}, {side} pixels", fontsize=12)
+        chosen = selective_filters(maps, filters)
+        for block, number in zip(part.subfigures(filters, 1, squeeze=False), chosen, strict=False):
+            axes = list(block[0].subplots(3, 3, gridspec_kw={"wspace": 0.02, "hspace": 0.02}).flat)
+            patches = best_patches(images, maps, number, side)
+            show_images(patches, axes=axes)
+            for ax in axes[len(patches) :]:
+                ax.axis("off")
+    return figure
