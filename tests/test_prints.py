@@ -46,6 +46,7 @@ def test_steps_that_are_given_are_shared_as_they_would_be(steps, size):
     assert sum(counts) == steps and min(counts) >= 1
     assert sides == plan_sizes(size).sides
     usual = plan_sizes(size).steps
+    assert plan_sizes(size, sum(usual)).steps == usual
     for count, share in zip(counts, usual, strict=True):
         assert abs(count - steps * share / sum(usual)) <= len(counts)
 
@@ -54,6 +55,7 @@ def test_sizes_that_are_given_are_kept():
     assert plan_sizes(600, pyramid=[150, 300]) == Sizes((150, 300, 600), (300, 150, 75))
     assert plan_sizes(600, pyramid=()) == Sizes((600,), (300,))
     assert plan_sizes(600, 92, (300,)) == Sizes((300, 600), (61, 31))
+    assert plan_sizes(600, 3, (60, 300)) == Sizes((60, 300, 600), (1, 1, 1))
 
 
 @pytest.mark.parametrize(

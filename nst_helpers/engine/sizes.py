@@ -66,9 +66,10 @@ def plan_sizes(size: int, steps: int | None = None, pyramid: Iterable[int] | Non
     sides = (*_validate.positive_ints("pyramid", pyramid, "whole numbers, shorter sides"), size)
     counts = [max(FEWEST, round(STEPS * sides[0] / side)) for side in sides]
     if steps is not None:
-        rest = _validate.positive_int("steps", steps) - len(sides)  # beside one for each
-        if rest < 0:
-            raise ValueError(f"steps must be at least {len(sides)}, one for each size; got {steps}")
-        ends = [rest * sum(counts[:i]) // sum(counts) for i in range(len(sides) + 1)]
-        counts = [1 + end - start for start, end in pairwise(ends)]
+        total, last = _validate.positive_int("steps", steps), len(sides)
+        if total < last:
+            raise ValueError(f"steps must be at least {last}, one for each size; got {total}")
+        shares = [round(total * sum(counts[:i]) / sum(counts)) for i in range(last + 1)]
+        ends = [min(end, total - last + i) for i, end in enumerate(shares)]  # one for each
+        counts = [end - start for start, end in pairwise(ends)]
     return Sizes(sides, tuple(counts))
