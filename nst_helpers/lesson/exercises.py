@@ -17,6 +17,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from nst_helpers.lesson.capstone import check_transfer as check_transfer
 from nst_helpers.lesson.verdict import verdict
 from nst_helpers.network.features import IMAGENET_MEAN, IMAGENET_STD
 

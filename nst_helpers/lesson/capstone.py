@@ -1,0 +1,116 @@
+"""The capstone of notebook 04: a whole style transfer, judged by the picture that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nst_helpers.images import noise_like, resize_image
+from nst_helpers.losses import LossTerms, StyleTransferLoss
+from nst_helpers.network.features import Features
+
+__all__ = ["check_transfer"]
+
+SIZE = 96  # pixels of the shorter side: some seconds, whatever the pictures are
+NEARLY = 0.01  # of an image's range from black to white: less cannot be seen
+
+
+def check_transfer(
+    transfer: Callable[[Tensor, Tensor, Tensor], Tensor],
+    net: Features,
+    content: Tensor,
+    style: Tensor,
+) -> str:
+    """Return in one line whether ``transfer`` paints the content image in the style of the other.
+
+    Judged is the picture that it makes of white noise, at a small size: the style loss is less than
+    half of the photograph's own, the content loss less than the painting's own, and the three
+    images that it is handed are as they were.
+
+    Parameters
+    ----------
+    transfer : callable
+        Content, style and start, (1, 3, H, W) in [0, 1] each, to the image (1, 3, H, W).
+    net : Features
+        Whose feature maps it is judged by.
+    content, style : torch.Tensor
+        (1, 3, H, W) and (1, 3, H', W').
+    """
+    name = getattr(transfer, "__name__", "your function")
+    given = [_small(content), _small(style)]
+    given.append(noise_like(given[0], seed=0).to(given[0].device))
+    handed = [image.clone() for image in given]
+    try:
+        image = transfer(*handed)
+    except NotImplementedError:
+        return f"Not tried yet: write {name}, and run this cell again. Or go on without."
+    except Exception as error:  # reported, so that the notebook runs on
+        return f"Not yet: {name} raises {type(error).__name__}: {error}"
+    if hint := _unfit(image, name, given[0]) or _changed(handed, given):
+        return f"Not yet: {hint}"
+    content, style, start = given
+    image = image.detach().to(start)
+    loss = StyleTransferLoss(net, content, style)
+    painting = torch.nn.functional.interpolate(style, content.shape[2:], mode="bilinear")
+    with torch.no_grad():
+        terms = [loss(each) for each in (image, start, content, painting)]
+    if (image - start).abs().max() < NEARLY:
+        return (
+            "Not yet: the image is still the start: is the tensor that you return the one that the "
+            "optimiser has, and does the loop call backward() and step()?"
+        )
+    return _judge(*terms)
+
+
+def _small(image: Tensor) -> Tensor:
+    small: Tensor = resize_image(image, SIZE / min(image.shape[2:])).clamp(0, 1)
+    return small
+
+
+def _unfit(image: object, name: str, content: Tensor) -> str:
+    """Return what is wrong with an answer that is no image at all; "" for an image."""
+    if not isinstance(image, Tensor):
+        return f"{name} must return the image, a tensor; it returned {type(image).__name__}"
+    if image.shape != content.shape:
+        return f"expected the start's shape {tuple(content.shape)}; got {tuple(image.shape)}"
+    if not image.isfinite().all():
+        return "some pixels are not finite numbers: try a smaller learning rate"
+    outside = max(-image.min().item(), image.max().item() - 1)
+    if outside > NEARLY:
+        return f"values are up to {outside:.2g} outside [0, 1]: clip what you return (not before)"
+    return ""
+
+
+def _changed(handed: list[Tensor], given: list[Tensor]) -> str:
+    """Return a hint if one of the images that were handed over was written into."""
+    for name, now, before in zip(("content", "style", "start"), handed, given, strict=True):
+        if now.requires_grad or not torch.equal(now.detach(), before):
+            return f"{name} itself was changed: paint on a copy, {name}.clone().requires_grad_()"
+    return ""
+
+
+def _judge(image: LossTerms, start: LossTerms, photograph: LossTerms, painting: LossTerms) -> str:
+    """Return the verdict on an image, from its two losses and those of what there was before."""
+    if image.style >= start.style and image.content >= start.content:
+        return (
+            "Not yet: both losses are higher than at the start: is it zero_grad, backward, step, "
+            "in this order, and the learning rate about 0.05?"
+        )
+    share = (image.style / photograph.style).item()
+    if share > 0.5:
+        return (
+            f"Not yet: the style loss is {share:.0%} of the photograph's own, and should be less "
+            "than half: more steps, or a smaller alpha; are all five layers in the sum?"
+        )
+    if image.content >= painting.content:
+        return (
+            "Not yet: this is the painting's texture; the photograph is no nearer than the "
+            "painting itself: a larger alpha, or is the content loss missing from the total?"
+        )
+    rest = (image.content / painting.content).item()
+    return (
+        f"Right: the style loss is {share:.0%} of the photograph's own, the content loss {rest:.0%}"
+        " of the painting's own, and nothing that was handed over has changed."
+    )
