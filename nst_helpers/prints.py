@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import statistics
+import warnings
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -86,13 +87,16 @@ def _seconds_of_a_step(
 ) -> float:
     """Return how long a step takes at the size where it begins."""
     small = resize_image(start, scale).clamp(0, 1)
-    result = optimize(
-        loss.resized(scale),
-        small,
-        callback=lambda progress: progress.step < 3 or progress.seconds < MEASURED,
-        **options,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself will say so
+        result = optimize(
+            loss.resized(scale),
+            small,
+            callback=lambda progress: progress.step < 3 or progress.seconds < MEASURED,
+            **options,
+        )
     if result.stopped == "interrupted":
         raise KeyboardInterrupt
     seconds = [entry["seconds"] for entry in result.history]
-    return statistics.median(b - a for a, b in pairwise(seconds))  # the first one sets things up
+    # The first one sets things up, and may be the only one.
+    return statistics.median([b - a for a, b in pairwise(seconds)] or seconds)

@@ -131,6 +131,12 @@ def test_an_interrupt_while_it_is_measured_goes_through(loss, monkeypatch):
     assert calls == [(1, 3, 16, 24)] * 3  # the smallest size only
 
 
+def test_a_loss_that_is_met_at_the_start_is_measured_without_a_word(loss, recwarn):
+    content = StyleTransferLoss(loss.net, START)
+    assert estimate_needs(content, START, SIZES).seconds > 0
+    assert not recwarn.list
+
+
 def test_a_print_goes_through_the_sizes_as_planned(loss):
     result = optimize(loss, START, steps=SIZES.steps, pyramid=SIZES.pyramid)
     assert [entry["size"] for entry in result.history] == [16] * 9 + [32] * 5 + [64] * 3
