@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 from nst_helpers import _validate
 
-__all__ = ["Sizes", "plan_sizes"]
+__all__ = ["LARGE", "STEPS", "Sizes", "plan_sizes"]
 
 FIRST = 256  # pixels: where to begin is at least this, and less than twice as large
+LARGE = 2 * FIRST  # from here on there is a smaller size to begin with
 STEPS = 300  # of the first size
 FEWEST = 20  # of any other
 
