@@ -15,6 +15,7 @@ from PIL import Image
 
 from helpers import wait_for as wait_until
 from nst_helpers import load_settings
+from nst_helpers.explorer.layout import MORE
 from scripts.browser import FLAGS, LAB, ROOT, VOILA, Notebook, find_chromium, serve
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -283,20 +284,48 @@ def test_explorers_survive_second_runs_interrupts_and_restarts(notebook, page):
 
 
 def test_every_control_is_reached_with_the_tab_key(notebook, page):
+    button(page, MORE).focus()
+    page.keyboard.press("Space")
+    page.locator(".nst-folded").wait_for()
     page.locator(".nst-explorer button").first.focus()
     reached = set()
-    for _ in range(45):
+    for _ in range(60):
         reached.add(page.evaluate(FOCUSED))
         page.keyboard.press("Tab")
-    sliders = {f"slider {i}" for i in range(6)}  # the ratio, and five layers
+    sliders = {f"slider {i}" for i in range(8)}  # the ratio, five layers, blend and strokes
     assert {"Start", "Keep", "Save film", "texture only", "content only", "1/5 each"} <= reached
     assert sliders | {"content", "style", "size", "network"} <= reached
+    assert {MORE, "second style", "colours"} <= reached
     button(page, "Start").focus()
     page.keyboard.press("Enter")
     wait_for_steps(page)
     button(page, "Pause").focus()
     page.keyboard.press("Space")
     page.wait_for_selector(".nst-status >> text=paused")
+
+
+def test_second_style_is_blended_in_by_the_keyboard(notebook, page):
+    assert page.locator(".nst-folded").is_hidden()
+    start(page)
+    button(page, MORE).focus()
+    page.keyboard.press("Enter")
+    page.locator(".nst-folded select").first.focus()
+    page.keyboard.type("wave")
+    blended = "[*explorer.run.make_loss().style_weights['relu1_1']]"
+    wait_for(lambda: notebook.value(blended) == [0.5, 0.5])
+    page.locator(".nst-folded img").wait_for()
+    page.locator(".nst-sliders .noUi-handle").first.focus()
+    page.keyboard.press("End")
+    wait_for(lambda: notebook.value("explorer.settings['blend']") == 1)
+    wait_for_steps(page)
+    assert notebook.value(blended) == [0, 1]
+    page.locator(".nst-sliders .noUi-handle").last.focus()
+    page.keyboard.press("End")
+    wait_for(lambda: notebook.value("explorer.settings['style_scale']") == 2)
+    wait_for_steps(page)
+    button(page, MORE).click()
+    page.locator(".nst-folded").wait_for(state="hidden")
+    assert page.locator(".nst-message").inner_text().strip() == ""
 
 
 def test_notebook_05_runs_whole(page, lab):
@@ -338,9 +367,11 @@ def test_names_of_uploads_run_no_script_on_the_page(page, tmp_path):
     with server(VOILA, tmp_path) as address:
         page.goto(address)
         page.wait_for_selector(".nst-explorer")
+        button(page, MORE).click()
+        page.locator(".nst-folded").wait_for()
         page.on("dialog", lambda dialog: pytest.fail(dialog.message))
         for name in HOSTILE:
-            for role, seed in enumerate((1, 2)):
+            for role, seed in enumerate((1, 2, 3)):
                 noise = np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
                 file = tmp_path / f"{name}{seed}.png"
                 Image.fromarray(noise).save(file)
@@ -355,7 +386,7 @@ def test_names_of_uploads_run_no_script_on_the_page(page, tmp_path):
             (tmp_path / name).write_text("no picture")
             upload(page, tmp_path / name)
             page.locator(".nst-message").filter(has_text=name).wait_for()
-            assert_text(page, [name, f"{name}1.png (yours)", f"{name}2.png (yours)"])
+            assert_text(page, [name, *(f"{name}{seed}.png (yours)" for seed in (1, 2, 3))])
         start(page)
         assert_text(page, [])
 
@@ -395,6 +426,8 @@ def test_served_page_fits_the_window_and_writes_nothing(page, tmp_path):
         assert page.locator(".nst-choice input[type=text]").count() == 0, (
             "no paths on a served page"
         )
+        button(page, MORE).click()
+        page.locator(".nst-folded").wait_for()
         for selector in (
             ".nst-picture",
             ".nst-canvas button",
@@ -402,6 +435,9 @@ def test_served_page_fits_the_window_and_writes_nothing(page, tmp_path):
             ".nst-presets",
             ".nst-layers",
             ".nst-setup",
+            ".nst-fold",
+            ".nst-sliders",
+            ".nst-colors",
         ):
             for each in page.locator(selector).all():
                 box = each.bounding_box()

@@ -80,7 +80,7 @@ def said(explorer):
 
 @pytest.mark.parametrize("text", MARKUP)
 def test_names_of_uploads_are_text_wherever_they_come(page, text):
-    for role, seed in (("content", 1), ("style", 2)):
+    for role, seed in (("content", 1), ("style", 2), ("second_style", 3)):
         upload(page, role, f"{text}.png", file_of(make_picture(40, 50, seed)))
         assert page.settings[role].startswith(shorten(text))
         assert_safe(page)

@@ -42,6 +42,21 @@ BUTTONS = {  # icon and tooltip
     "Save PNG": ("download", "Write the picture, its settings in the file"),
     "Save film": ("film", "Write the run as a small animation (WebP)"),
 }
+PAUSE, RESUME = ("Pause", "pause"), ("Resume", "play")
+BACK, BACK_TOOLTIP = "Back to this", "Go back to this picture and its settings"
+REMOVE, REMOVE_TOOLTIP = "x", "Remove this picture from the strip"
+# What is put in by ``format`` comes in this order, in any language or another one by {1} and {0}.
+STATUS = "step <b>{}</b> of {}"
+PACE = "{:.0f} steps per second · {:.0f} s left"
+PAUSED = "paused"
+STRIP_IS_FULL = "{} pictures are kept already; remove one (x) first"
+NO_MEMORY = "Not enough memory: {}."
+SMALLER = "Try size {}, and Reset."
+CONVERGED = "No step makes the loss any lower. Turn a slider, and Start."
+PROBLEM = "{}. Turn something, and Start."
+LOSSES = {"content": "content loss", "style": "style loss"}
+LAST_STEP = "{:.0f} steps"
+PLOT = "content and style loss against the step"
 ENABLED = {  # the buttons that do not always work, and the states in which they do
     "Start": ("idle", "paused"),
     "Pause": ("running", "paused"),
@@ -110,13 +125,12 @@ class Canvas:
         """
         self.picture.value = picture
         self.bar.max, self.bar.value = end, step
-        status = markup("step <b>{}</b> of {}", step, end)
+        status = markup(STATUS, step, end)
         if steps_per_second and state == "running":
             seconds = max(0, end - step) / steps_per_second
-            pace = f"{steps_per_second:.0f} steps per second · {seconds:.0f} s left"
-            status = markup("{} · {}", status, pace)
+            status = markup("{} · {}", status, PACE.format(steps_per_second, seconds))
         elif state == "paused":
-            status = markup("{} · paused", status)
+            status = markup("{} · {}", status, PAUSED)
         self.status.value = status
         self.plot.value = curves_svg(curve, end)
 
@@ -131,9 +145,7 @@ class Canvas:
         for name, states in ENABLED.items():
             self.buttons[name].disabled = state not in states
         pause = self.buttons["Pause"]
-        pause.description, pause.icon = (
-            ("Resume", "play") if state == "paused" else ("Pause", "pause")
-        )
+        pause.description, pause.icon = RESUME if state == "paused" else PAUSE
 
     def say(self, text: str, link: Markup = NOTHING) -> None:
         """Show a message, or none.
@@ -210,13 +222,11 @@ class Strip:
             If the strip is full.
         """
         if len(self.kept) >= MAX_KEPT:
-            raise ValueError(f"{MAX_KEPT} pictures are kept already; remove one (x) first")
+            raise ValueError(STRIP_IS_FULL.format(MAX_KEPT))
         image = result.image if image is None else image
         thumbnail = ipywidgets.Image(value=encode_image(image), format="jpeg")
-        back = ipywidgets.Button(
-            description="Back to this", tooltip="Go back to this picture and its settings"
-        )
-        remove = ipywidgets.Button(description="x", tooltip="Remove this picture from the strip")
+        back = ipywidgets.Button(description=BACK, tooltip=BACK_TOOLTIP)
+        remove = ipywidgets.Button(description=REMOVE, tooltip=REMOVE_TOOLTIP)
         card = VBox([thumbnail, SafeHTML(caption), HBox([back, remove])]).add_class("nst-card")
         seal_widget(card)
         kept = KeptPicture(result, settings, card)
@@ -254,8 +264,8 @@ def explain(error: Exception, size: int) -> str:
         error = MemoryError(f"{size} pixels are too many")  # torch names the line of its source
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error):
         smaller = int(0.7 * size) // 16 * 16
-        hint = "" if "would fit" in str(error) else f" Try size {smaller}, and Reset."
-        return f"Not enough memory: {error}.{hint}"
+        text = NO_MEMORY.format(error)
+        return text if "would fit" in text else " ".join([text, SMALLER.format(smaller)])
     if isinstance(error, (ValueError, OSError, ImportError)):
         return f"{error}"
     return f"{type(error).__name__}: {error}"
@@ -270,9 +280,9 @@ def explain_end(result: Result) -> str:
         Of the run.
     """
     if result.problem:
-        return f"{result.problem}. Turn something, and Start."
+        return PROBLEM.format(result.problem)
     if result.stopped == "converged":
-        return "No step makes the loss any lower. Turn a slider, and Start."
+        return CONVERGED
     return ""
 
 
@@ -313,17 +323,19 @@ def curves_svg(curve: Sequence[CurvePoint], end: int) -> Markup:
         parts.append(
             f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g}</text>'
         )
-    for share, anchor, unit in ((0, "start", ""), (0.5, "middle", ""), (1, "end", " steps")):
+    ticks = ((0, "start", "{:.0f}"), (0.5, "middle", "{:.0f}"), (1, "end", LAST_STEP))
+    for share, anchor, label in ticks:
         x, _ = place(share * end, 1)
-        text = f"{share * end:.0f}{unit}"
+        text = label.format(share * end)
         parts.append(f'<text x="{x:.1f}" y="{height - 4}" text-anchor="{anchor}">{text}</text>')
     for name, line in losses.items():
         if line:
             places = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in line)
             parts.append(f'<polyline class="nst-{name}" points="{places}"/>')
-    key = "".join(f'<tspan class="nst-{name}-text" dx="12">{name} loss</tspan>' for name in losses)
+    names = LOSSES.items()
+    key = "".join(f'<tspan class="nst-{name}-text" dx="12">{text}</tspan>' for name, text in names)
     parts.append(f'<text x="{width - 196}" y="18" class="nst-key">{key}</text>')
     return Markup(  # numbers, and the names of the two losses
         f'<svg class="nst-plot" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="content and style loss against the step">{"".join(parts)}</svg>'
+        f'aria-label="{PLOT}">{"".join(parts)}</svg>'
     )

@@ -26,7 +26,7 @@ from nst_helpers.explorer.settings import (
     parse_settings,
 )
 from nst_helpers.explorer.weight_controls import WeightControls
-from nst_helpers.explorer.widgets import SafeHTML, seal_widget
+from nst_helpers.explorer.widgets import SafeHTML, markup, seal_widget
 
 __all__: list[str] = []
 
@@ -78,7 +78,7 @@ class Controls:
         knobs = arrange_knobs(self.weights, self.fields["content_layer"], self.canvas.plot)
         rows, self.fold = arrange(self.canvas, knobs, self.choices, self.fields)
         if served:
-            rows.insert(1, SafeHTML(TITLE).add_class("nst-title"))
+            rows.insert(1, SafeHTML(markup(TITLE)).add_class("nst-title"))
         self.view = VBox([*rows, self.strip.view]).add_class("nst-explorer")
         if served:
             self.view.add_class("nst-served")
@@ -151,7 +151,8 @@ class Controls:
         actions : dict of str to callable
             What to do when a button is pressed, by what is written on it.
         on_setting : callable
-            Given the name of a setting that has changed, if it is one of the fields.
+            Given the name of a setting that has changed, if it is one of the fields and not the
+            blend, which is read at each step as the weights are.
         """
         for name, action in actions.items():
             self.canvas.buttons[name].on_click(self.report_errors(action))
@@ -163,7 +164,8 @@ class Controls:
                 path = partial(self.accept_path, role)
                 choice.path.observe(self.report_errors(path), "value")
         for name, field in self.fields.items():
-            field.observe(self.report_errors(partial(on_setting, name)), "value")
+            if name != "blend":
+                field.observe(self.report_errors(partial(on_setting, name)), "value")
 
     def report_errors(self, action: Callable[[], object]) -> Callable[[object], None]:
         """Return a handler that shows exceptions in the message area.

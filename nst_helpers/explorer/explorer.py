@@ -39,6 +39,10 @@ __all__ = ["StyleTransferExplorer"]
 
 REDRAW_SECONDS = 0.1  # between two pictures
 WAITS_FOR_RESET = "Reset begins with the new setting; until then the old one is painted."
+IS_RUNNING = "It is running already. Pause and Stop are beside Start."
+REFUSED = "{}. Nothing was changed."
+SAVED = "saved {} · "
+CAPTION = "{}, step {}<br>alpha/beta {}"
 
 
 class StyleTransferExplorer:
@@ -161,7 +165,7 @@ class StyleTransferExplorer:
         self.controls.canvas.say("")
         self.run.end = self._next_end()
         if not self.run.start():
-            self.controls.canvas.say("It is running already. Pause and Stop are beside Start.")
+            self.controls.canvas.say(IS_RUNNING)
 
     def pause(self) -> None:
         """Hold the picture as it is, or let it go on."""
@@ -193,9 +197,8 @@ class StyleTransferExplorer:
     def keep(self) -> None:
         """Put the picture into the strip, with its settings."""
         result, settings = self._result(), self._applied_settings()
-        styles = " + ".join(styles_of(settings))
-        ratio = self.controls.weights.ratio_text
-        caption = markup("{}, step {}<br>alpha/beta {}", styles, result.steps_done, ratio)
+        styles, ratio = " + ".join(styles_of(settings)), self.controls.weights.ratio_text
+        caption = markup(CAPTION, styles, result.steps_done, ratio)
         result = replace(result, continuation=None)  # which is large, and of one loss
         preview = self._targets.preview(result.image, settings["colors"])
         kept = self.controls.strip.add(result, settings, caption, preview)
@@ -250,7 +253,7 @@ class StyleTransferExplorer:
         try:
             self.controls.settings = settings
         except (ValueError, FileNotFoundError) as error:
-            self.controls.canvas.say(f"{error}. Nothing was changed.")
+            self.controls.canvas.say(REFUSED.format(error))
             raise
 
     # --- the run's side: called between two steps, in its thread ---------------------------------
@@ -297,11 +300,9 @@ class StyleTransferExplorer:
     # --- what controls ask for -------------------------------------------------------------------
 
     def _on_setting(self, name: str) -> None:
-        """Apply a new setting, if it need not wait for a reset; weights are read at each step."""
+        """Apply a new setting, if it need not wait for a reset; weights are read each step."""
         if name == "steps":
             self.run.end = self._next_end()
-        elif name == "blend":
-            return  # read at each step
         elif self.run.state == "idle" and not self.run.result.steps_done:
             self.reset()
         elif name in LOSS_SETTINGS:
@@ -345,5 +346,5 @@ class StyleTransferExplorer:
         settings, served = self._applied_settings(), self.controls.served
         sources = (settings["content"], *styles_of(settings))
         path, link = save_file(write, None if served else self.output, sources, ending)
-        self.controls.canvas.say("" if served else f"saved {path} · ", link)
+        self.controls.canvas.say("" if served else SAVED.format(path), link)
         return path

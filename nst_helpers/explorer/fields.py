@@ -126,6 +126,13 @@ def make_fields() -> dict[str, ipywidgets.Widget]:
             tooltip="Who judges the picture. VGG-19 is downloaded once (548 MB), and slower.",
             **WIDE,
         ),
+        **_make_more(),
+    }
+
+
+def _make_more() -> dict[str, ipywidgets.Widget]:
+    """Return the widgets of what is folded away, but for the second style."""
+    return {
         "colors": ipywidgets.Dropdown(
             options=[*COLORS.items()],
             description="colours",

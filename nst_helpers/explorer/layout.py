@@ -16,11 +16,9 @@ from nst_helpers.explorer.widgets import Markup, SafeHTML, markup
 __all__: list[str] = []
 
 CSS = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
-TITLE = markup(
-    "<b>Neural style transfer</b> · Press Start, then turn something: the picture answers."
-)
-LAYERS = markup("<b>style layers</b>: weights")
-CONTENT_LAYER = markup("<b>content</b> from")
+TITLE = "<b>Neural style transfer</b> · Press Start, then turn something: the picture answers."
+LAYERS = "<b>style layers</b>: weights"
+CONTENT_LAYER = "<b>content</b> from"
 MORE = "More: a second style, colours, strokes"
 MORE_TOOLTIP = "Show or hide a second style, whose colours are painted, and how coarse strokes are"
 
@@ -72,9 +70,9 @@ def arrange_knobs(
             weights.label,
             weights.ratio.add_class("nst-ratio"),
             weights.presets.add_class("nst-presets"),
-            HBox([SafeHTML(LAYERS), weights.equal]).add_class("nst-row"),
+            HBox([SafeHTML(markup(LAYERS)), weights.equal]).add_class("nst-row"),
             VBox(list(weights.layers.values())).add_class("nst-layers"),
-            HBox([SafeHTML(CONTENT_LAYER), content_layer]).add_class("nst-row"),
+            HBox([SafeHTML(markup(CONTENT_LAYER)), content_layer]).add_class("nst-row"),
             plot,
         ]
     ).add_class("nst-knobs")
@@ -116,7 +114,7 @@ def arrange(
         [fields[n].add_class("nst-field") for n in ("start", "size", "steps", "seed", "network")]
     ).add_class("nst-numbers")
     content, style, second = map(arrange_choice, choices.values())
-    colors = VBox([fields["colors"].add_class("nst-field")]).add_class("nst-choice")
+    colors = VBox([fields["colors"].add_class("nst-field")]).add_class("nst-colors")
     sliders = VBox([fields["blend"], fields["style_scale"]]).add_class("nst-layers")
     fold = Fold(HBox([second, sliders.add_class("nst-sliders"), colors]).add_class("nst-setup"))
     fold.row.add_class("nst-folded")

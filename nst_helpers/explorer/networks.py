@@ -16,6 +16,7 @@ from nst_helpers.network.load import load_network
 __all__: list[str] = []
 
 WHICH = ("network: bundled (", "network: VGG-19, found")  # the control shows that
+LOADING = "loading the network {} ..."
 OFFERED = {"bundled": "bundled", "VGG-19": "vgg19", "random weights": "random"}
 
 
@@ -74,7 +75,7 @@ class Networks:
             Given what to tell people meanwhile, "" where that is over.
         """
         if name not in self.loaded:
-            say(f"loading the network {name} ...")
+            say(LOADING.format(name))
             self.loaded[name] = load_network(name)
             say("")
         return self.loaded[name]

@@ -108,7 +108,10 @@ class Targets:
             As for ``finish``.
         """
         image = self.finish(image, colors)
-        return image if self.alpha is None else image * self.alpha + (1 - self.alpha)
+        if self.alpha is None:
+            return image
+        alpha = self.alpha.to(image)
+        return image * alpha + (1 - alpha)
 
     def forget(self) -> None:
         """Make the loss anew next time: it may be what went wrong."""

@@ -21,6 +21,14 @@ RECEPTIVE_FIELD = {  # what a style layer describes, and how many pixels one of 
     "relu4_1": ("large motifs", 68),
     "relu5_1": ("the largest shapes", 156),
 }
+WEIGHT = "Weight of {}: a position sees {} pixels"
+RATIO = "<b>alpha / beta</b> = {}"
+RATIO_TOOLTIP = "To the right the picture obeys the photograph, to the left the painting."
+TEXTURE_ONLY, TEXTURE_TOOLTIP = "texture only", "Forget the photograph: alpha = 0"
+CONTENT_ONLY, CONTENT_TOOLTIP = "content only", "Forget the painting: beta = 0"
+NO_CONTENT, NO_STYLE = "0 (texture only)", "∞ (content only)"
+PAPER_TOOLTIP = "The paper's Fig. 4"
+EQUAL, EQUAL_TOOLTIP = "1/5 each", "As in the paper: all style layers alike"
 
 
 class WeightControls:
@@ -44,18 +52,14 @@ class WeightControls:
             max=0,
             step=0.05,
             readout=False,
-            tooltip="To the right the picture obeys the photograph, to the left the painting.",
+            tooltip=RATIO_TOOLTIP,
             **WIDE,
         )
-        options = [("texture only", 0.0), *((f"{r:.0e}".replace("e-0", "e-"), r) for r in RATIOS)]
+        options = [(TEXTURE_ONLY, 0.0), *((f"{r:.0e}".replace("e-0", "e-"), r) for r in RATIOS)]
         self.presets = ipywidgets.ToggleButtons(
-            options=[*options, ("content only", math.inf)],
+            options=[*options, (CONTENT_ONLY, math.inf)],
             value=1e-2,
-            tooltips=[
-                "Forget the photograph: alpha = 0",
-                *("The paper's Fig. 4" for _ in RATIOS),
-                "Forget the painting: beta = 0",
-            ],
+            tooltips=[TEXTURE_TOOLTIP, *(PAPER_TOOLTIP for _ in RATIOS), CONTENT_TOOLTIP],
         )
         self.layers = {
             layer: ipywidgets.FloatSlider(
@@ -64,14 +68,12 @@ class WeightControls:
                 max=1,
                 step=0.01,
                 description=layer,
-                tooltip=f"Weight of {what}: a position sees {pixels} pixels",
+                tooltip=WEIGHT.format(what, pixels),
                 **WIDE,
             )
             for layer, (what, pixels) in RECEPTIVE_FIELD.items()
         }
-        self.equal = ipywidgets.Button(
-            description="1/5 each", tooltip="As in the paper: all style layers alike", **WIDE
-        )
+        self.equal = ipywidgets.Button(description=EQUAL, tooltip=EQUAL_TOOLTIP, **WIDE)
         self.ratio.observe(lambda _: self._ratio_moved(), "value")
         self.presets.observe(lambda _: self._preset_pressed(), "value")
         self.equal.on_click(lambda _: self.set_equal())
@@ -99,7 +101,7 @@ class WeightControls:
         """The ratio alpha / beta in words."""
         alpha, beta = self.alpha_beta
         if not (alpha and beta):
-            return "∞ (content only)" if alpha else "0 (texture only)"
+            return NO_STYLE if alpha else NO_CONTENT
         return re.sub(r"e([+-])0*(\d)", r"e\1\2", f"{alpha / beta:.2g}")
 
     @property
@@ -132,4 +134,4 @@ class WeightControls:
         self.presets.value = near[0] if near else None
 
     def _show_ratio(self) -> None:
-        self.label.value = markup("<b>alpha / beta</b> = {}", self.ratio_text)
+        self.label.value = markup(RATIO, self.ratio_text)

@@ -13,6 +13,7 @@ from helpers import make_picture, make_weights
 TEXTS = ["noise", "content", "relu1_1", "relu5_2", "pebbles", "../x.png", "<script>", "1", "", "\0"]
 NUMBERS = [0, 1, -1, 33, 0.5, 1e308, 1e-320, 10**30, 10**400, float("nan"), float("inf"), 2**31]
 KEYS = "content style start size steps seed network content_layer alpha beta step".split()  # noqa: SIM905
+KEYS += ["second_style", "blend", "colors", "style_scale"]
 
 
 def nonsense(rng, depth=3):
