@@ -62,7 +62,8 @@ def page_texts() -> Iterator[tuple[str, str]]:
     """Yield each page's name and the paragraphs in which there is something to translate."""
     for page in PAGES:
         for paragraph in paragraphs((ROOT / page).read_text(encoding="utf-8")):
-            if re.search(r"[A-Za-z]{2}", paragraph) and not FENCE.match(paragraph):
+            is_place = paragraph.isupper() and paragraph.isalpha()  # of what the site puts in
+            if re.search(r"[A-Za-z]{2}", paragraph) and not FENCE.match(paragraph) and not is_place:
                 yield page, paragraph
 
 
