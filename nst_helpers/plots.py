@@ -14,6 +14,7 @@ from IPython.display import DisplayHandle, Image, display
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from nst_helpers import _convert, _validate
 from nst_helpers.images import to_image, to_pil
@@ -31,6 +32,7 @@ __all__ = [
 
 SHOWN = (-1.0, 2.0)  # what is clipped when shown; beyond it, values are no image's
 AXES = "matplotlib's Axes"
+FONT, TITLE = 11, 12  # points, for a figure as it is shown: readable on a projector
 # Okabe & Ito's colours, which colour-blind people can tell apart.
 COLOURS = {"total": "#000000", "content": "#0072B2", "style": "#D55E00", "tv": "#009E73"}
 
@@ -93,7 +95,7 @@ def show_images(
         ax.set(xticks=[], yticks=[], anchor="N")  # titles of a row on one line
         ax.spines[:].set_visible(False)
         if titles is not None:
-            ax.set_title(titles[i])
+            ax.set_title(titles[i], fontsize=TITLE)
     return axes[: len(pictures)]
 
 
@@ -115,7 +117,9 @@ def _labels(name: str, values: Any, count: int, may_be_empty: bool = True) -> li
 
 
 def plot_history(history: Sequence[dict[str, float]] | Result, ax: Axes | None = None) -> Axes:
-    """Plot the loss terms against the step, on a logarithmic axis; terms that are 0 are left out.
+    """Plot the loss terms against the step, on a logarithmic axis.
+
+    Terms that are 0 are left out, and so is the total where it is one of the terms.
 
     Parameters
     ----------
@@ -132,15 +136,20 @@ def plot_history(history: Sequence[dict[str, float]] | Result, ax: Axes | None =
     records = _validate.history("history", entries, COLOURS)
     ax = _ax(ax, (5, 3.2))
     steps = [entry["step"] for entry in records]
-    for name, colour in COLOURS.items():
-        values = [entry.get(name, 0) for entry in records]
+    curves = {name: [entry.get(name, 0) for entry in records] for name in COLOURS}
+    total = curves.pop("total")
+    if total not in curves.values():
+        curves = {"total": total, **curves}
+    for name, values in curves.items():
         if any(values):
-            style = "-" if name == "total" else "--"
-            ax.semilogy(steps, values, style, color=colour, label=name)
-    ax.set(xlabel="step", ylabel="loss")
+            style = "--" if "total" in curves and name != "total" else "-"
+            ax.semilogy(steps, values, style, color=COLOURS[name], label=name)
+    ax.set_xlabel("step", fontsize=TITLE)
+    ax.set_ylabel("loss", fontsize=TITLE)
+    ax.tick_params(labelsize=FONT)
     ax.grid(alpha=0.3)
     if ax.lines:
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, fontsize=TITLE)
     return ax
 
 
@@ -184,14 +193,15 @@ def show_matrix(
     ax = _ax(ax, size)
     ax.imshow(values, vmin=0, vmax=limit, cmap="viridis", interpolation="nearest")
     ax.set_aspect("auto" if len(rows) else "equal")
-    ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(rows)), rows)
-    ax.set_title(title or "")
+    ax.set_xticks(range(len(columns)), columns, fontsize=FONT)
+    ax.set_yticks(range(len(rows)), rows, fontsize=FONT)
+    ax.set_title(title or "", fontsize=TITLE)
     ax.spines[:].set_visible(False)
     if len(rows) or len(columns):
         for (row, column), value in np.ndenumerate(values):
             colour = "black" if value > 0.6 * limit else "white"
-            ax.text(column, row, f"{value:.2g}", ha="center", va="center", color=colour)
+            number = ax.text(column, row, f"{value:.2g}", color=colour, fontsize=FONT)
+            number.set(ha="center", va="center")
     return ax
 
 
@@ -214,7 +224,7 @@ def plot_layers(net: Features, size: int = 256, ax: Axes | None = None) -> Axes:
     _validate.instance("net", net, Features, "a network, as load_network returns it")
     size = _validate.positive_int("size", size)
     _validate.number_between("size", size, 1, 1e6)
-    ax = _ax(ax, (11, 3.6))
+    ax = _ax(ax, (11, 4.2))
     x, ticks = 0.0, []
     for box in _boxes(net, size):
         width = 0.35 + 0.1 * math.log2(box.channels)
@@ -222,11 +232,14 @@ def plot_layers(net: Features, size: int = 256, ax: Axes | None = None) -> Axes:
         ax.bar(middle, box.side, width, bottom=-top, color=box.colour, edgecolor="white")
         if box.has_label:
             label = f"{box.channels} x\n{box.side} x {box.side}"
-            ax.text(middle, top + size / 40, label, ha="center", va="bottom", fontsize=8)
+            ax.text(middle, top + size / 40, label, ha="center", va="bottom", fontsize=FONT)
         ticks.append((middle, box.layer))
         x += width + box.gap
-    ax.set_xticks(*zip(*ticks, strict=True), rotation=60, ha="right", rotation_mode="anchor")
-    ax.set(yticks=[], xlim=(-0.3, x), ylim=(-0.55 * size, 0.72 * size))
+    ax.set_xticks(*zip(*ticks, strict=True), rotation=90, fontsize=FONT)
+    kinds = ("style", "content")
+    key = [Patch(color=COLOURS[kind], label=f"layers of the {kind} loss") for kind in kinds]
+    ax.legend(handles=key, loc="upper right", frameon=False, fontsize=TITLE)
+    ax.set(yticks=[], xlim=(-0.6, x), ylim=(-0.55 * size, 0.72 * size))
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return ax
@@ -245,7 +258,7 @@ class _Box(NamedTuple):
 
 def _boxes(net: Features, size: int) -> Iterator[_Box]:
     """Return what a picture passes on its way through a network."""
-    yield _Box("picture", 3, size, "#dddddd", True, 1.3)
+    yield _Box("picture", 3, size, "#dddddd", True, 2.0)
     channels = 3
     for layer in net.layers:
         side = -(-size // stride(layer))  # pools round up
@@ -326,7 +339,7 @@ class LiveView:
 
     def _show(self, figure: Figure) -> None:
         file = io.BytesIO()
-        figure.savefig(file, format="jpeg", dpi=90, pil_kwargs={"quality": 85})
+        figure.savefig(file, format="jpeg", dpi=120, pil_kwargs={"quality": 85})
         picture = Image(file.getvalue(), format="jpeg")
         if self._handle is None:
             self._handle = display(picture, display_id=True)

@@ -143,11 +143,11 @@ def draw_patches(
     """
     with torch.no_grad():
         seen = [net(image.to(net.device), list(fields)) for image in images]
-    figure = Figure(figsize=(2.3 * len(fields), 2.35 * filters + 0.45), layout="constrained")
+    figure = Figure(figsize=(1.8 * len(fields), 1.85 * filters + 0.45), layout="constrained")
     columns = figure.subfigures(1, len(fields), squeeze=False, wspace=0.02)[0]
     for part, (layer, side) in zip(columns, fields.items(), strict=True):
         maps = [features[layer].float().cpu() for features in seen]
-        part.suptitle(f"{layer}, {side} pixels", fontsize=12)
+        part.suptitle(f"{layer}, {side} px", fontsize=12)
         chosen = selective_filters(maps, filters)
         for block, number in zip(part.subfigures(filters, 1, squeeze=False), chosen, strict=False):
             axes = list(block[0].subplots(3, 3, gridspec_kw={"wspace": 0.02, "hspace": 0.02}).flat)

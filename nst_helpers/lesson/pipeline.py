@@ -21,12 +21,12 @@ from nst_helpers.lesson.figures import as_png
 from nst_helpers.network.load import load_network
 from nst_helpers.plots import COLOURS
 
-__all__ = ["PARTS", "draw_pipeline", "show_pipeline"]
+__all__ = ["PARTS", "RESULT", "draw_pipeline", "show_pipeline"]
 
 PARTS = ("picture", "features", "content", "gram", "style", "total", "pixels")
 BLOCKS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 RESULT = Path(__file__).with_name("coffee_bojagi.webp")  # made by this package
-PIXELS = 128  # of the pictures in the diagram
+PIXELS = 96  # of the pictures in the diagram
 DARK, PALE = "#222222", "#b0b0b0"
 FONT = 12
 
@@ -96,9 +96,9 @@ class _Seen(NamedTuple):
 @functools.cache
 def _seen() -> _Seen:
     """Look at three small pictures with the bundled network; a quarter of a second, once."""
-    result = load_image(RESULT, PIXELS)
+    result = load_image(RESULT, PIXELS)[..., 16 : 16 + PIXELS]
     photograph = load_image("coffee", PIXELS)
-    photograph = photograph[..., 24 : 24 + PIXELS]
+    photograph = photograph[..., 16 : 16 + PIXELS]
     painting = load_image("bojagi", PIXELS)[..., :PIXELS]
     noise = noise_like(result, seed=0, std=0.25)
     net = load_network("bundled", device="cpu", precision="float32")
