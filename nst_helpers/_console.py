@@ -10,9 +10,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-__all__ = ["Quietly", "flush", "one_line", "printable", "say", "shown", "warnings_in_one_line"]
+from nst_helpers._validate import shown
 
-LONGEST = 80  # characters of a value that somebody typed
+__all__ = [
+    "Problem",
+    "Quietly",
+    "about",
+    "flush",
+    "one_line",
+    "printable",
+    "say",
+    "warnings_in_one_line",
+]
+
+
+class Problem(Exception):
+    """What people can mend, in a sentence."""
+
+
+@contextmanager
+def about(option: str, value: object) -> Iterator[None]:
+    """Say which option, and what was given, in an error about it."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        text = str(error)
+        given = "" if str(value) in text else f"{shown(str(value))}: "
+        raise Problem(f"{option}: {given}{text}") from error
 
 
 def say(text: str, *, error: bool = False) -> None:
@@ -25,12 +49,6 @@ def one_line(text: str) -> str:
     """Return a text without line ends, and with other control characters escaped."""
     text = " ".join(text.splitlines()).strip()
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)
-
-
-def shown(value: str) -> str:
-    """Return what somebody typed as a message quotes it."""
-    quoted = repr(value)
-    return quoted if len(quoted) <= LONGEST else f"{quoted[:LONGEST]}... ({len(value)} characters)"
 
 
 @contextmanager

@@ -16,10 +16,9 @@ __all__ = ["equivalent_factor"]
 
 def equivalent_factor(
     net: Features,
-    pictures: Mapping[str, torch.Tensor],
+    arguments: Mapping[str, Any],
     image: torch.Tensor,
     convention: Convention,
-    options: Mapping[str, Any],
 ) -> float:
     """Return by what a ratio of the normalised convention is multiplied to weigh alike in another.
 
@@ -30,20 +29,18 @@ def equivalent_factor(
     Parameters
     ----------
     net : Features
-    pictures : mapping of str to torch.Tensor
-        content and style, as for ``StyleTransferLoss``.
+    arguments : mapping
+        Those of ``StyleTransferLoss``, content and style among them.
     image : torch.Tensor
         (1, 3, H, W), where to compare them; not the content, whose content loss is 0.
     convention : {"normalised", "paper", "lecture"}
-    options : mapping
-        The others of ``StyleTransferLoss``.
 
     Raises
     ------
     ValueError
         If content or style loss is 0 there.
     """
-    loss = StyleTransferLoss(net, **{**options, **pictures, "alpha": 1.0, "beta": 1.0})
+    loss = StyleTransferLoss(net, **{**arguments, "alpha": 1.0, "beta": 1.0})
     balance = []
     both: tuple[Convention, ...] = ("normalised", convention)
     for each in both:  # the targets are the same

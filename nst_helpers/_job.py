@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -186,9 +185,10 @@ def fan_out(callback: Callback, cases: Sequence[Case]) -> Callable[[Progress], b
 
 def make_cases(job: Job, ratios: Iterable[float], seeds: Iterable[int]) -> list[Case]:
     """Return the runs of a grid; the last axis changes fastest."""
-    numbers = listed("ratios", ratios, "numbers >= 0")
+    numbers = _validate.listed("ratios", ratios, "several numbers >= 0")
     ratios = [_validate.number_at_least(f"ratios[{i}]", x, 0) for i, x in enumerate(numbers)]
-    seeds = listed("seeds", seeds, "whole numbers")
+    listed = _validate.listed("seeds", seeds, "several whole numbers")
+    seeds = [_validate.python_number(seed) for seed in listed]
     if not all(isinstance(seed, Integral) for seed in seeds):
         raise ValueError(f"seeds must be whole numbers; got {seeds!r}")
     grid = product(range(len(job.contents)), range(job.style_count), ratios, seeds)
@@ -197,8 +197,8 @@ def make_cases(job: Job, ratios: Iterable[float], seeds: Iterable[int]) -> list[
 
 def make_blends(weights: Any, layers: Any, count: int) -> list[StyleWeights | None]:
     """Return the weights of each blend of a sweep, if they are some."""
-    what = "a list of several styles' weights, one for each blend"
-    blends = listed("style_weights", weights, what)
+    what = "several styles' weights, one set for each blend"
+    blends = _validate.listed("style_weights", weights, what)
     if not blends:
         raise _validate.wrong("style_weights", what, weights)
     layers = _validate.names("style_layers", STYLE_LAYERS if layers is None else layers)
@@ -209,26 +209,13 @@ def make_blends(weights: Any, layers: Any, count: int) -> list[StyleWeights | No
 
 def image_list(name: str, several: Sequence[torch.Tensor] | torch.Tensor) -> list[torch.Tensor]:
     """Return images of a list, or those of one tensor, (1, 3, H, W) each."""
-    what = "images (1, 3, H, W)"
+    what = "several images, (1, 3, H, W) each"
     if isinstance(several, torch.Tensor):
         several = _validate.image(name, several, "images (N, 3, H, W)").split(1)
     return [
         _validate.image(f"{name}[{i}]", image, "an image (1, 3, H, W)")
-        for i, image in enumerate(listed(name, several, what))
+        for i, image in enumerate(_validate.listed(name, several, what))
     ]
-
-
-def listed(name: str, values: Any, what: str) -> list[Any]:
-    """Return several values as a list; of a tensor, its numbers."""
-    try:
-        if isinstance(values, torch.Tensor) and values.dim() == 1:
-            return list(values.tolist())
-        if not isinstance(values, torch.Tensor | str | bytes | Mapping):
-            return list(values)
-    except (TypeError, RuntimeError):  # no sequence; a tensor without values
-        pass
-    given = tuple(values.shape) if isinstance(values, torch.Tensor) else reprlib.repr(values)
-    raise ValueError(f"{name} must be several: {what}; got {given} ({type(values).__name__})")
 
 
 def is_gpu(device: torch.device) -> bool:

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import torch
 
-from nst_helpers._console import shown
+from nst_helpers._validate import shown
 from nst_helpers.images import sample_images
 
 __all__ = [
+    "blend",
     "file_name",
     "layer",
     "name",
     "present_device",
+    "scale",
     "side",
     "start",
     "start_without_content",
@@ -26,7 +28,9 @@ __all__ = [
     "whole_number",
 ]
 
+ALPHA = 1e-3  # of a transfer, in the normalised convention
 LARGEST = 65_535  # pixels of a side
+SCALES = (0.1, 10.0)  # of the style's size
 HEAVIEST = 1e30  # weight: a loss of float32 ends at 3e38
 LAYER = re.compile(r"(conv|relu)([12]_[12]|[345]_[1-4])|pool[1-5]")
 
@@ -55,6 +59,22 @@ def weight(text: str) -> float:
     if not 0 <= number <= HEAVIEST:
         raise _mistake(f"a number from 0 to {HEAVIEST:g}", text)
     return abs(number)  # there is a -0
+
+
+def blend(text: str) -> tuple[float, ...]:
+    """Read the weights of several styles, such as 0.3,0.7."""
+    numbers = tuple(_number(part) for part in text.split(","))
+    if not all(0 <= number <= HEAVIEST for number in numbers) or not any(numbers):
+        raise _mistake("a number from 0 for each style, with commas, such as 0.3,0.7", text)
+    return tuple(map(abs, numbers))
+
+
+def scale(text: str) -> float:
+    """Read how large a picture is relative to another."""
+    number = _number(text)
+    if not SCALES[0] <= number <= SCALES[1]:
+        raise _mistake(f"a number from {SCALES[0]:g} to {SCALES[1]:g}", text)
+    return number
 
 
 def step_length(text: str) -> float:

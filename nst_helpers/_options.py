@@ -5,23 +5,25 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, get_args
 
 from nst_helpers import __version__
 from nst_helpers import _option_values as _values
-from nst_helpers._console import one_line, shown
+from nst_helpers._console import one_line
+from nst_helpers._option_checks import problem
+from nst_helpers._option_values import ALPHA
+from nst_helpers._validate import shown
+from nst_helpers.control.recolor import Colors
 from nst_helpers.engine.devices import Precision
 from nst_helpers.engine.ending import Optimizer
 from nst_helpers.images import sample_images
 from nst_helpers.losses import CONTENT_LAYERS, RATIOS, STYLE_LAYERS, Convention, Memory
-from nst_helpers.network.features import Pooling, stride
+from nst_helpers.network.features import Pooling
 from nst_helpers.network.input_formats import InputFormat
 
-__all__ = ["ALPHA", "parse"]
+__all__ = ["parse"]
 
-ALPHA = 1e-3  # of a transfer, in the normalised convention
 MOST_STEPS = 1_000_000_000
 COMMANDS = {
     "transfer": "a photograph in the style of a painting",
@@ -29,18 +31,30 @@ COMMANDS = {
     "texture": "more of the same texture, from noise",
     "sweep": "the same transfer with several ratios alpha/beta, in one figure",
 }
+DESCRIPTIONS = {
+    "transfer": "A photograph in the style of a painting, or of several, which are blended. It may "
+    'also be a folder or a pattern in quotes, such as "photos/*.jpg": each picture is then painted '
+    "by itself, and --output is a folder. Without the quotes a shell makes the first picture the "
+    "content and all others styles."
+}
 WITHOUT = {"reconstruct": ("style",), "texture": ("content",)}
 EXAMPLES = """\
 examples:
   python -m nst_helpers transfer photo.jpg painting.jpg -o out.png
   python -m nst_helpers transfer chelsea night_sky -o cat.png --alpha 1e-2 --size 320
   python -m nst_helpers transfer chelsea night_sky -o cat.png --init cat.png --save-every 100
+  python -m nst_helpers transfer chelsea night_sky wave --style-weights 0.3 0.7 -o blend.png
+  python -m nst_helpers transfer "photos/*.jpg" night_sky -o painted/ --colors keep
+  python -m nst_helpers transfer photo.jpg sky.jpg ground.jpg --content-mask regions.png -o out.png
   python -m nst_helpers reconstruct chelsea --layer relu4_2 -o deep.png
   python -m nst_helpers texture pebbles -o more_pebbles.png
   python -m nst_helpers sweep chelsea night_sky -o sweep.png
+  python -m nst_helpers sweep chelsea night_sky wave --style-weights 1,0 0.5,0.5 0,1 -o blends.png
 
 Pictures are files, or the names of pictures that come with the package:
   {samples}
+
+A .png keeps the options it was made with: nst_helpers.load_settings("out.png") returns them.
 
 exit codes: 0 done; 1 something was wrong, and it says what, a run's picture is saved all the same;
 2 a mistyped command; 130 interrupted, 143 terminated, 129 hung up: what there was by then is saved;
@@ -54,11 +68,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.words = sys.argv[1:] if arguments is None else list(arguments)
     args = parser.parse_args(arguments)
     command: _Parser = args.parser
-    for problem in (_sizes_problem(args), _steps_problem(args), _weights_problem(args)):
-        if problem:
-            command.error(problem)
-    if getattr(args, "ratios", None):
-        args.ratios = list(dict.fromkeys(args.ratios))  # the same one twice is the same picture
+    if wrong := problem(args):
+        command.error(wrong)
+    for name in ("ratios", "style_weights") if args.command == "sweep" else ():
+        values = getattr(args, name)
+        setattr(args, name, values and list(dict.fromkeys(values)))  # each picture once
     return args
 
 
@@ -110,15 +124,14 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         pictures = [kind for kind in ("content", "style") if kind not in WITHOUT.get(name, ())]
-        usage = f"{parser.prog} {name} {' '.join(pictures)} -o FILE [option ...]"
-        options: dict[str, Any] = {
-            "description": text,
-            "usage": usage,
-            "formatter_class": _Formatter,
-        }
-        command = commands.add_parser(name, help=text, **options)
+        words = " ".join(pictures) + " [style ...]" * ("style" in pictures)
+        usage = f"{parser.prog} {name} {words} -o FILE [option ...]"
+        options: dict[str, Any] = {"usage": usage, "formatter_class": _Formatter}
+        description = DESCRIPTIONS.get(name, text)
+        command = commands.add_parser(name, help=text, description=description, **options)
         command.set_defaults(parser=command)
         _add_pictures(command, name, pictures)
+        _add_control(command, name)
         _add_loss(command, name)
         _add_run(command)
         _add_network(command)
@@ -128,26 +141,36 @@ def _parser() -> _Parser:
 def _add_pictures(command: argparse.ArgumentParser, name: str, pictures: Sequence[str]) -> None:
     kinds = {"content": "photograph", "style": "painting or texture"}
     for kind in pictures:
-        command.add_argument(
-            kind, type=_values.name, help=f"{kinds[kind]}: a file or a sample's name"
-        )
+        several: dict[str, Any] = {"nargs": "+"} if kind == "style" else {}
+        words = "; several are blended" if kind == "style" else ""
+        if kind == "content" and name == "transfer":
+            words = ", a folder or a pattern in quotes"
+        text = f"{kinds[kind]}: a file or a sample's name{words}"
+        command.add_argument(kind, type=_values.name, help=text, **several)
     add = command.add_argument_group("pictures").add_argument
+    folder = "; or a folder, where nothing is replaced" if name == "transfer" else ""
     add(
         "-o",
         "--output",
-        type=_values.file_name,
+        type=_values.name if name == "transfer" else _values.file_name,
         required=True,
         metavar="FILE",
-        help="picture to write (.png, .jpg, .webp); an older one is replaced",
+        help=f"picture to write (.png, .jpg, .webp); an older one is replaced{folder}",
     )
-    add("--size", type=_values.side, metavar="PIXELS", default=256, help="shorter side in pixels")
-    if name in ("transfer", "sweep"):
+    if name == "transfer":
         add(
-            "--style-size",
-            type=_values.side,
-            metavar="PIXELS",
-            help="of the style; --size if not given",
+            "--more-contents",
+            type=_values.name,
+            nargs="+",
+            default=(),
+            metavar="FILE",
+            help="more photographs, folders or patterns: each is painted by itself",
         )
+    add("--size", type=_values.side, metavar="PIXELS", default=256, help="shorter side in pixels")
+    _add_start(add, name)
+
+
+def _add_start(add: Callable[..., Any], name: str) -> None:
     words = "noise" if name == "texture" else "noise, content"
     add(
         "--init",
@@ -169,8 +192,61 @@ def _add_pictures(command: argparse.ArgumentParser, name: str, pictures: Sequenc
         metavar="N",
         help="also write the picture after every N steps: out_0100.png and so on",
     )
+    inside = ", and pictures in a folder, too" if name == "transfer" else ""
     singles = " and the pictures of single ratios" if name == "sweep" else ""
-    add("--overwrite", action="store_true", help=f"let those{singles} replace older files")
+    add("--overwrite", action="store_true", help=f"let those{singles} replace older files{inside}")
+
+
+def _add_control(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "reconstruct":
+        return
+    group = command.add_argument_group("several styles: which, where, whose colours, how coarse")
+    add = group.add_argument
+    is_sweep = name == "sweep"
+    like = "blends to paint, such as 1,0 0.5,0.5 0,1 for two styles" if is_sweep else "their shares"
+    add(
+        "--style-weights",
+        type=_values.blend if is_sweep else _values.weight,
+        metavar="W,W" if is_sweep else "W",
+        nargs="+",
+        help=f"{like}; one number for each style, and equal if not given",
+    )
+    if name == "texture":
+        return
+    add(
+        "--content-mask",
+        type=_values.name,
+        metavar="FILE",
+        help="picture of flat colours, the content's regions: the darkest has the first style",
+    )
+    add(
+        "--style-mask",
+        type=_values.name,
+        nargs="+",
+        metavar="FILE",
+        help="one for each style: a region has the style of the region with its colour",
+    )
+    add(
+        "--colors",
+        choices=get_args(Colors),
+        default="style",
+        help="keep: the content's are put back; match: the style gets them first; luminance: "
+        "brightness alone is painted",
+    )
+    sizes = group.add_mutually_exclusive_group().add_argument
+    sizes(
+        "--style-scale",
+        type=_values.scale,
+        metavar="X",
+        help="size of the style relative to the content: 0.5 for fine strokes, 2 for coarse ones, "
+        "which a --pyramid brings out",
+    )
+    sizes(
+        "--style-size",
+        type=_values.side,
+        metavar="PIXELS",
+        help="the same as the style's shorter side in pixels; --size if not given",
+    )
 
 
 def _add_loss(command: argparse.ArgumentParser, name: str) -> None:
@@ -270,50 +346,3 @@ def _add_network(command: argparse.ArgumentParser) -> None:
         help="cpu, cuda, mps; the fastest if not given",
     )
     add("--quiet", action="store_true", help="no progress bar")
-
-
-# --- options that hang together ------------------------------------------------------------------
-
-
-def _sizes_problem(args: argparse.Namespace) -> str:
-    """Return why a size is too small for a layer, or for the other sizes; "" if none is."""
-    content, style = _layers(args)
-    sizes = [("--size", args.size, content + style)]
-    if getattr(args, "style_size", None):
-        sizes.append(("--style-size", args.style_size, style))
-    sizes += [("--pyramid", size, content + style) for size in args.pyramid]
-    for option, size, layers in sizes:
-        deepest = max(layers, key=stride, default="relu1_1")
-        if size < stride(deepest):
-            return (
-                f"argument {option}: must be at least {stride(deepest)} for {deepest}; got {size}"
-            )
-    if any(small >= large for small, large in pairwise((*args.pyramid, args.size))):
-        got = " ".join(map(str, args.pyramid))
-        return f"argument --pyramid: must rise, and stay below --size {args.size}; got {got}"
-    return ""
-
-
-def _layers(args: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Return the layers of content and style that count."""
-    given = vars(args)
-    content = [*given.get("layer", ()), *given.get("content_layers", ())]
-    style = [*given.get("style_layers", ())]
-    has_content = given.get("alpha") != 0 and any(given.get("ratios") or [1])
-    has_style = given.get("beta") != 0
-    return content if has_content else [], style if has_style else []
-
-
-def _steps_problem(args: argparse.Namespace) -> str:
-    if args.save_every and args.save_every > args.steps:
-        return f"argument --save-every: must be at most --steps {args.steps}; got {args.save_every}"
-    if args.steps <= len(args.pyramid):
-        least = len(args.pyramid) + 1
-        return f"argument --steps: must be at least {least}, one for each size; got {args.steps}"
-    return ""
-
-
-def _weights_problem(args: argparse.Namespace) -> str:
-    if args.command == "transfer" and args.alpha == 0 and args.beta == 0:
-        return "argument --alpha: 0 and --beta 0 leave nothing to match; got 0"
-    return ""

@@ -68,7 +68,7 @@ def _attribute(value: Any, name: str) -> Any:
 
 def positive_int(name: str, value: Any, what: str = "a whole number") -> int:
     """Return ``value`` if it is a whole number, 1 or more."""
-    number = _python_number(value)
+    number = python_number(value)
     if isinstance(number, bool) or not isinstance(number, Integral) or int(number) < 1:
         raise wrong(name, f"{what}, 1 or more", value)
     if int(number) > LARGEST_INT:
@@ -97,7 +97,7 @@ def number_between(name: str, value: Any, least: float, most: float) -> float:
 
 
 def _number(name: str, value: Any, what: str, least: float, most: float = LARGEST) -> float:
-    number: Any = _python_number(value)
+    number: Any = python_number(value)
     is_number = isinstance(number, Real) and not isinstance(number, bool)
     if not is_number or not least <= number:
         raise wrong(name, what, value)
@@ -110,7 +110,7 @@ def _number(name: str, value: Any, what: str, least: float, most: float = LARGES
     return float(number)
 
 
-def _python_number(value: Any) -> Any:
+def python_number(value: Any) -> Any:
     """Return Python's number for one of NumPy's, or for a tensor of one; else what came."""
     if _attribute(value, "ndim") != 0:
         return value
@@ -186,7 +186,7 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
 
 def flag(name: str, value: Any) -> bool:
     """Return ``value`` if it is True or False."""
-    value = _python_number(value)
+    value = python_number(value)
     if not isinstance(value, bool):
         raise wrong(name, "True or False", value)
     return value
@@ -235,7 +235,7 @@ def history(name: str, value: Any, terms: Iterable[str]) -> list[Mapping[str, fl
         if not (isinstance(record, Mapping) and "step" in record):
             raise wrong(name, what, record)
         for term in ("step", *terms):
-            number = _python_number(record.get(term, 0))
+            number = python_number(record.get(term, 0))
             if not isinstance(number, int | float) or LARGEST < abs(number) < math.inf:
                 raise wrong(f"{name}: {term}", "a number", number)
     return records

@@ -50,7 +50,7 @@ class Watch:
         self.bar.update()
         if self.save_every and progress.step % self.save_every == 0:
             path = self.outputs.at_step(progress.step, *name)
-            self.outputs.save(progress.result().image, path)
+            self.outputs.save(progress.result().image, path, step=progress.step)
         self.signals.check()
 
     def say_warnings(self, problems: Sequence[str] = ()) -> None:

@@ -15,8 +15,7 @@ from PIL import Image
 
 import nst_helpers as nst
 from helpers import make_picture, make_weights
-from nst_helpers import __main__ as cli
-from nst_helpers import _options, _outputs, plots
+from nst_helpers import _inputs, _options, _outputs, _painting, plots
 from nst_helpers.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -371,7 +370,9 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(
     Path("file").write_text("in the way")
     Path("folder.png").mkdir()
     Path("out_0.01.png").mkdir()
-    monkeypatch.setattr(cli, "load_network", lambda *_, **__: pytest.fail("the work has begun"))
+    monkeypatch.setattr(
+        _painting, "load_network", lambda *_, **__: pytest.fail("the work has begun")
+    )
     check_failure(capsys, [command, *INPUTS[command], "-o", output, *small], word)
 
 
@@ -433,7 +434,7 @@ def test_how_a_run_ended_is_said_and_is_the_exit_code(
     stopped, problem, code, words, small, capsys, monkeypatch
 ):
     result = nst.Result(make_picture(8, 8), stopped=stopped, problem=problem)
-    monkeypatch.setattr(cli, "optimize", lambda *_, **__: result)
+    monkeypatch.setattr(_painting, "optimize", lambda *_, **__: result)
     assert run("texture", "out.png", *small) == code
     out, err = capsys.readouterr()
     assert out == f"wrote out.png: 0 steps, 0.0 s, {words}\n"
@@ -521,7 +522,7 @@ def test_pictures_beside_the_one_asked_for_replace_nothing_unless_told(
     Path(name).write_bytes(b"precious")
     options = [*small, "--save-every", "3"]
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "load_network", lambda *_, **__: pytest.fail("the work has begun"))
+        patch.setattr(_painting, "load_network", lambda *_, **__: pytest.fail("the work has begun"))
         words = [name, "--overwrite"]
         check_failure(capsys, [command, *INPUTS[command], "-o", "out.png", *options], *words)
     Path("out.png").write_bytes(b"older")
@@ -705,7 +706,8 @@ def test_saving_is_not_interrupted(call, numbers, small, monkeypatch):
 
 @pytest.mark.parametrize("name", ["load_image", "load_network", "noise_like", "StyleTransferLoss"])
 def test_a_signal_before_the_work_ends_it_at_once(name, small, capsys, monkeypatch):
-    signals_at(monkeypatch, cli, name, 1, [signal.SIGTERM])
+    place = _inputs if hasattr(_inputs, name) else _painting
+    signals_at(monkeypatch, place, name, 1, [signal.SIGTERM])
     assert run("transfer", "out.png", *small, "--init", "noise") == 143
     assert "interrupted, nothing written" in capsys.readouterr().err
     assert files() == {}

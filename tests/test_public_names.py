@@ -25,12 +25,12 @@ LESSON = [name for name in MODULES if name.startswith("lesson.")]
 SUB_PACKAGES = [name for name in TREES if name.endswith(".__init__")]
 # A module of the package, or a sub-package, imports only from the rows above its own.
 ROWS = [
-    {"_validate", "_console", "_signals", "download", "files"},
-    {"images", "engine", "language"},
+    {"_validate", "_signals", "download", "files"},
+    {"_console", "images", "engine", "language"},
     {"network", "control", "layer_losses", "_convert", "_outputs", "_option_values"},
-    {"losses", "optimization"},
-    {"_job", "cluster", "prints", "_options", "_conventions", "_watch"},
-    {"sweeps", "plots"},
+    {"losses", "optimization", "_option_checks", "_contents"},
+    {"_job", "cluster", "prints", "_options", "_conventions", "_watch", "_inputs", "_endings"},
+    {"sweeps", "plots", "_painting"},
     {"explorer", "lesson"},
     {"__main__"},
 ]
