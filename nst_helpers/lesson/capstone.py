@@ -14,6 +14,8 @@ from nst_helpers.network.features import Features
 __all__ = ["check_transfer"]
 
 SIZE = 96  # pixels of the shorter side: some seconds, whatever the pictures are
+MOST_STYLE = 0.25  # of the photograph's own style loss
+MOST_CONTENT = 0.8  # of the painting's own content loss: nearer to the photograph than that
 NEARLY = 0.01  # of an image's range from black to white: less cannot be seen
 
 
@@ -25,9 +27,9 @@ def check_transfer(
 ) -> str:
     """Return in one line whether ``transfer`` paints the content image in the style of the other.
 
-    Judged is the picture that it makes of white noise, at a small size: the style loss is less than
-    half of the photograph's own, the content loss less than the painting's own, and the three
-    images that it is handed are as they were.
+    Judged is the picture that it makes of white noise, at a small size. Its style loss must be less
+    than a quarter of the photograph's, its content loss well below the painting's, and the three
+    images that it is handed must be as they were.
 
     Parameters
     ----------
@@ -99,17 +101,17 @@ def _judge(image: LossTerms, start: LossTerms, photograph: LossTerms, painting: 
             "in this order, and the learning rate about 0.05?"
         )
     share = (image.style / photograph.style).item()
-    if share > 0.5:
+    if share > MOST_STYLE:
         return (
             f"Not yet: the style loss is {share:.0%} of the photograph's own, and should be less "
-            "than half: more steps, or a smaller alpha; are all five layers in the sum?"
-        )
-    if image.content >= painting.content:
-        return (
-            "Not yet: this is the painting's texture; the photograph is no nearer than the "
-            "painting itself: a larger alpha, or is the content loss missing from the total?"
+            "than a quarter: more steps, or a smaller alpha; are all five layers in the sum?"
         )
     rest = (image.content / painting.content).item()
+    if rest > MOST_CONTENT:
+        return (
+            f"Not yet: this is the painting's texture: the content loss is {rest:.0%} of the "
+            "painting's own; a larger alpha, or is the content loss missing from the total?"
+        )
     return (
         f"Right: the style loss is {share:.0%} of the photograph's own, the content loss {rest:.0%}"
         " of the painting's own, and nothing that was handed over has changed."
