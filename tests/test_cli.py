@@ -17,6 +17,7 @@ import nst_helpers as nst
 from helpers import make_picture, make_weights
 from nst_helpers import _inputs, _options, _outputs, _painting, plots
 from nst_helpers.__main__ import main
+from nst_helpers.control.recolor import recolored
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = ["--size", "52", "--steps", "3", "--network", "bundled", "--device", "cpu", "--quiet"]
@@ -619,6 +620,290 @@ def test_in_the_papers_convention_the_picture_is_the_same(small):
         options = ["--convention", convention, "--init", "noise", "--optimizer", "adam"]
         assert run("transfer", f"{convention}.png", *small, *options) == 0
     assert holds("paper.png", nst.load_image("normalised.png"))
+
+
+# --- several styles, regions, colours, strokes ---------------------------------------------------
+
+
+@pytest.fixture
+def masks():
+    """Regions of chelsea and of any style: black beside white; and some that fit nothing."""
+    sides = {"chelsea": (78, 52), "style": (65, 52), "square": (52, 52)}
+    for name, (width, height) in sides.items():
+        picture = Image.new("RGB", (width, height))
+        picture.paste((255, 255, 255), (width // 2, 0, width, height))
+        picture.save(f"{name}_mask.png")
+    stripes = Image.new("RGB", sides["chelsea"])
+    for i, color in enumerate(["#ff0000", "#00ff00", "#0000ff"]):
+        stripes.paste(Image.new("RGB", (26, 52), color), (26 * i, 0))
+    stripes.save("three.png")
+    Image.effect_noise(sides["chelsea"], 90).save("noise.png")
+
+
+def regions(*names):
+    return [nst.load_masks(f"{name}_mask.png", 52) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "by_hand"),
+    [
+        ("transfer chelsea night_sky wave", "", dict),
+        ("transfer chelsea night_sky wave", "--style-weights 3 1", lambda: {"weights": (3, 1)}),
+        ("texture night_sky wave", "--style-weights 0 2", lambda: {"weights": (0, 1)}),
+        (
+            "transfer chelsea night_sky wave",
+            "--content-mask chelsea_mask.png",
+            lambda: {"content_mask": regions("chelsea")[0]},
+        ),
+        (
+            "transfer chelsea night_sky",
+            "--content-mask chelsea_mask.png --style-mask style_mask.png",
+            lambda: dict(
+                zip(("content_mask", "style_mask"), regions("chelsea", "style"), strict=True)
+            ),
+        ),
+        ("transfer chelsea night_sky", "--style-scale 2", lambda: {"style_size": 104}),
+        ("transfer chelsea night_sky wave", "--colors keep", lambda: {"colors": "keep"}),
+        ("transfer chelsea night_sky wave", "--colors match", lambda: {"colors": "match"}),
+        ("transfer chelsea night_sky", "--colors luminance", lambda: {"colors": "luminance"}),
+    ],
+)
+def test_control_is_the_same_as_the_package(command, options, by_hand, small, masks):
+    words = [*command.split(), *options.split(), "-o", "out.png", "--init", "noise"]
+    assert main([*words, *small, "--optimizer", "adam"]) == 0
+    net, (name, *names) = nst.load_network(small[5], device="cpu"), command.split()
+    arguments = by_hand()
+    size, colors = arguments.pop("style_size", 52), arguments.pop("colors", "style")
+    weights = arguments.pop("weights", None)
+    content = nst.load_image(names[0], 52)
+    styles = [nst.load_image(style, size) for style in names[name == "transfer" :]]
+    seen, styles, finish = recolored(content, styles, colors)
+    content = seen if name == "transfer" else None
+    loss = nst.StyleTransferLoss(net, content, styles, style_weights=weights, **arguments)
+    start = nst.noise_like(styles[0] if content is None else content)
+    result = nst.optimize(loss, start, steps=3, optimizer="adam")
+    assert holds("out.png", finish(result.image))
+
+
+def test_it_is_said_which_region_has_which_style(small, masks, capsys):
+    words = ["transfer", "chelsea", "night_sky", "wave", *small, "-o", "out.png"]
+    assert main([*words, "--content-mask", "chelsea_mask.png"]) == 0
+    assert "#000000 night_sky, #ffffff wave" in capsys.readouterr().out
+
+
+def test_regions_of_cut_outs_are_of_what_is_opaque(small, masks):
+    for name, (width, height) in {"content": (78, 52), "style": (65, 52)}.items():
+        picture = nst.to_pil(make_picture(height, width)).convert("RGBA")
+        picture.paste((0, 0, 0, 0), (0, 30, width, height))
+        picture.save(f"{name}.png")
+    pairs = {"--content-mask": "chelsea_mask.png", "--style-mask": "style_mask.png"}
+    options = [word for pair in pairs.items() for word in pair]
+    words = ["transfer", "content.png", "style.png", *options, *small, "--init", "noise"]
+    assert main([*words, "-o", "out.png"]) == 0
+    alphas = [nst.load_alpha(f"{name}.png", 52) for name in ("content", "style")]
+    each = [mask * alpha for mask, alpha in zip(regions("chelsea", "style"), alphas, strict=True)]
+    net = nst.load_network(small[5], device="cpu")
+    pictures = [nst.load_image(f"{name}.png", 52) for name in ("content", "style")]
+    loss = nst.StyleTransferLoss(net, *pictures, content_mask=each[0], style_mask=each[1])
+    image = nst.optimize(loss, nst.noise_like(pictures[0]), steps=3).image
+    opaque = nst.load_alpha("out.png") == 1
+    assert ((nst.load_image("out.png") - image).abs() * opaque).max() < 0.01
+
+
+def test_the_weights_of_styles_are_an_axis_of_a_sweep(small, capsys):
+    words = ["sweep", "chelsea", "night_sky", "wave", *small, "--ratios", "0.1", "1"]
+    options = ["--style-weights", "1,0", "0.25,0.75", "1,0", "--colors", "keep"]
+    assert main([*words, *options, "-o", "s.png", "--save-every", "2"]) == 0
+    singles = [f"s_{blend}_{ratio}" for blend in ("0.25,0.75", "1,0") for ratio in ("0.1", "1")]
+    steps = [f"{name}_0002" for name in singles]
+    assert sorted(files()) == sorted(f"{name}.png" for name in ["s", *singles, *steps])
+    words = ["transfer", "chelsea", "night_sky", "wave", *small, "--init", "noise"]
+    options = ["--style-weights", "1", "3", "--alpha", "1", "--colors", "keep"]
+    assert main([*words, *options, "-o", "t.png"]) == 0
+    assert holds("s_0.25,0.75_1.png", nst.load_image("t.png"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--style-weights 1", ["--style-weights", "2 numbers", "got 1"]),
+        ("--style-weights 1 2 3", ["--style-weights", "2 numbers", "got 1 2 3"]),
+        ("--style-weights 0 0", ["--style-weights", "not all be 0"]),
+        ("--style-weights 1 -1", ["--style-weights", "-1"]),
+        ("--style-weights 1,2", ["--style-weights", "1,2"]),
+        ("--style-mask three.png", ["--style-mask", "--content-mask", "three.png"]),
+        (
+            "--content-mask three.png --style-mask three.png",
+            ["--style-mask", "2 pictures", "three.png"],
+        ),
+        ("--content-mask three.png --style-weights 1 2", ["--style-weights", "--style-mask"]),
+        ("--colors grey", ["--colors", "grey"]),
+        *((f"--style-scale {x}", ["--style-scale", x]) for x in ("0", "-1", "nan", "0.09", "11")),
+        ("--style-scale 0.2", ["--style-scale", "relu5_1", "10 pixels"]),
+        ("--style-scale 2 --style-size 99", ["--style-size", "--style-scale"]),
+    ],
+)
+def test_control_that_makes_no_sense_is_2(options, words, capsys):
+    line = f"transfer chelsea night_sky wave -o o.png --size 52 {options}"
+    assert main(line.split()) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert all(word in message for word in words), message
+    assert files() == {}
+
+
+@pytest.mark.parametrize("blend", ["", "1", "1,", "1,x", "1,0,0", "0,0", "1,-1", "1;2", "nan,1"])
+def test_a_blend_that_makes_no_sense_is_2(blend, capsys):
+    words = ["sweep", "chelsea", "night_sky", "wave", "-o", "o.png", "--style-weights", blend]
+    assert main(words) == 2
+    assert "--style-weights" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--content-mask nowhere.png", ["--content-mask", "nowhere.png"]),
+        ("--content-mask noise.png", ["--content-mask", "noise.png", "flat"]),
+        ("--content-mask square_mask.png", ["--content-mask", "square_mask.png", "52 x 52"]),
+        ("--content-mask three.png", ["--content-mask", "three.png", "3 colours", "2 styles"]),
+        (
+            "--content-mask three.png --style-mask style_mask.png style_mask.png",
+            ["--style-mask", "without a partner", "#ff0000", "#ffffff"],
+        ),
+        (
+            "--content-mask chelsea_mask.png --style-mask style_mask.png nowhere.png",
+            ["--style-mask", "nowhere.png"],
+        ),
+    ],
+)
+def test_masks_that_do_not_fit_are_explained(options, words, small, masks, capsys):
+    line = ["transfer", "chelsea", "night_sky", "wave", "-o", "o.png", *small]
+    check_failure(capsys, [*line, *options.split()], *words)
+
+
+def test_a_png_keeps_what_it_was_made_with(small, masks):
+    words = ["transfer", "chelsea", "night_sky", "wave", "--style-weights", "1", "3"]
+    words += ["--content-mask", "chelsea_mask.png", "--style-mask", *["style_mask.png"] * 2]
+    words += ["--colors", "match", "--style-scale", "1.5", "--seed", "5", "--init", "noise"]
+    assert main([*words, *small, "--pyramid", "32", "-o", "first.png"]) == 0
+    settings = nst.load_settings("first.png")
+    assert settings.pop("version") == nst.__version__
+    assert settings.pop("step") == 3
+    again = [settings.pop("command"), settings.pop("content"), *settings.pop("style")]
+    for name, value in settings.items():
+        values = value if isinstance(value, list) else [value]
+        again += [f"--{name.replace('_', '-')}", *map(str, values)]
+    assert main([*again, "-o", "second.png", "--quiet"]) == 0
+    assert holds("second.png", nst.load_image("first.png"))
+
+
+# --- many contents -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos():
+    """A folder of three pictures, of which one is broken, and other things."""
+    for i, name in enumerate(["a.png", "한글 c.jpg"]):
+        nst.save_image(make_picture(56, 60, seed=i), f"photos/{name}")
+    Path("photos/b.jpg").write_text("not a picture")
+    Path("photos/notes.txt").write_text("no picture, either")
+    Path("photos/._a.png").write_text("what a Mac leaves")
+    Path("photos/folder.png").mkdir()
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        ["photos"],
+        ["photos/"],
+        ["photos/*.*g"],
+        ["photos/a.png", "--more-contents", "photos/b.jpg", "photos/한글 c.jpg", "./photos/a.png"],
+    ],
+)
+def test_each_content_is_painted_by_itself_and_a_broken_file_ends_nothing(
+    contents, small, photos, capsys, monkeypatch
+):
+    before, calls, load = files(), [], nst.load_network
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(_painting, "load_network", counted)
+    content, *more = contents
+    assert main(["transfer", content, "wave", *small, "-o", "new/painted", *more]) == 1
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and "b.jpg" in err
+    assert "2 of 3 contents" in out
+    assert files().keys() - before.keys() == {"new/painted/a.png", "new/painted/한글 c.png"}
+    assert len(calls) == 1
+    assert main(["transfer", "photos/한글 c.jpg", "wave", *small, "-o", "alone.png"]) == 0
+    assert holds("alone.png", nst.load_image("new/painted/한글 c.png"))
+
+
+def test_nothing_in_a_folder_is_replaced_unless_told(small, photos, capsys):
+    nst.save_image(make_picture(9, 9), "out/a.png")
+    words = ["transfer", "photos", "wave", *small, "-o", "out"]
+    check_failure(capsys, ["transfer", "photos/a.png", "wave", *small, "-o", "out"], "out/a.png")
+    before = files()
+    assert main(words) == 1
+    assert "out/a.png would be overwritten" in capsys.readouterr().err
+    assert files() == before
+    assert main([*words, "--overwrite"]) == 1  # for one is broken
+    assert nst.load_image("out/a.png").shape[2] == 52
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("empty wave -o out", ["content", "empty", "no pictures"]),
+        ("nowhere wave -o out/", ["content", "nowhere"]),
+        ("*.gif wave -o out", ["content", "*.gif"]),
+        ("photos wave -o out.png", ["--output", "out.png", "folder"]),
+        ("photos wave -o photos", ["--output", "photos/a.png", "one of the contents"]),
+        ("photos wave -o notes/out", ["--output", "notes"]),
+        ("photos nowhere -o out", ["style", "nowhere"]),
+        ("photos wave -o out --content-mask m.png", ["--content-mask", "m.png", "one content"]),
+        ("photos wave -o out --more-contents same/a.jpg", ["--output", "out/a.png", "same/a.jpg"]),
+        ("photos wave -o out --more-contents same/A.jpg", ["--output", "out/A.png", "same/A.jpg"]),
+        (
+            "photos wave -o out --more-contents same/a_0002.jpg --save-every 2",
+            ["--output", "out/a_0002.png", "2 steps"],
+        ),
+        ("photos/a.png chelsea wave -o out/", ["style", "--style-weights", "quotes"]),
+    ],
+)
+def test_contents_that_cannot_all_be_painted_are_refused_before_the_first(
+    arguments, words, small, photos, capsys, monkeypatch
+):
+    Path("empty").mkdir()
+    Path("notes").write_text("in the way")
+    for name in ("a.jpg", "A.jpg", "a_0002.jpg"):
+        nst.save_image(make_picture(20, 20), f"same/{name}")
+    monkeypatch.setattr(_painting, "load_network", lambda *_, **__: pytest.fail("work has begun"))
+    before = files()
+    assert main(["transfer", *small, *arguments.split()]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert all(word in message for word in words), message
+    assert files() == before
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everybody may read it")
+def test_a_folder_that_may_not_be_read_is_named(small, capsys):
+    Path("locked").mkdir(mode=0)
+    check_failure(capsys, ["transfer", "locked", "wave", *small, "-o", "out"], "locked")
+
+
+@pytest.mark.parametrize("call", range(1, 9))
+def test_ctrl_c_saves_the_content_that_is_being_painted_and_ends(call, small, capsys, monkeypatch):
+    signals_at(monkeypatch, nst.StyleTransferLoss, "forward", call, [signal.SIGINT])
+    words = ["transfer", "chelsea", "wave", "--more-contents", "coffee", "grass", "-o", "out"]
+    assert main([*words, *small]) == 130
+    done = ["out/chelsea.png", "out/coffee.png", "out/grass.png"][: (call + 2) // 3]
+    assert sorted(files()) == done
+    out = capsys.readouterr().out
+    assert out.count("wrote") == len(done)
+    assert f"{(call - 1) // 3} of 3" in out or call % 3 == 0
 
 
 # --- consoles ------------------------------------------------------------------------------------
