@@ -318,6 +318,7 @@ def test_second_style_is_blended_in_by_the_keyboard(notebook, page):
     start(page)
     button(page, MORE).focus()
     page.keyboard.press("Enter")
+    page.locator(".nst-folded").wait_for()
     page.locator(".nst-folded select").first.focus()
     page.keyboard.type("wave")
     blended = "[*seen[0].style_weights['relu1_1']]"

@@ -23,10 +23,12 @@ from playwright.sync_api import sync_playwright
 from scripts.browser import FLAGS, LAB, ROOT, Notebook, find_chromium, serve
 from scripts.pictures.explorer import SETTINGS
 
-CODE = """import nst_helpers as nst
+STEPS = 600  # more than the film needs
+CODE = f"""import nst_helpers as nst
 
 explorer = nst.StyleTransferExplorer("chelsea", "night_sky")
-explorer.settings = {"second_style": "stained_glass", "blend": 0, "alpha": 1e-2, "steps": 500}
+explorer.settings = {{"second_style": "stained_glass", "blend": 0, "alpha": 1e-2, "steps": {STEPS}}}
+explorer.reset()
 explorer"""
 FRAME_MS, LAST_MS = 90, 1500
 MOVING, HOLDING = 3, 8  # steps to a frame while the pointer moves, and while it rests
@@ -78,7 +80,9 @@ class Hold:
         self.explorer.recording.restart_pace()  # in which the frames' seconds do not count
         self.gate.release(steps)
         for _ in range(steps):
-            self.shown.acquire()
+            while not self.shown.acquire(timeout=1):
+                if self.explorer.run.state != "running":
+                    raise RuntimeError("the run has ended: it needs more steps")
         print(self.explorer.recording.steps_done)
 
 
@@ -94,6 +98,7 @@ class Camera:
     def take(self, steps: int, frames: int = 1) -> None:
         """Take frames, each after so many steps."""
         for _ in range(frames):
+            print(f"\rframe {len(self.frames) + 1}", end="", flush=True)
             if steps:
                 done = self.notebook.execute(f"hold.take({steps * self.scale})")
                 self.page.wait_for_function(IS_SHOWN, arg=int(done))
@@ -141,7 +146,7 @@ def play(camera: Camera) -> None:
     camera.drag(page.locator(".nst-ratio"), [(0.2, 7, 7), (0.76, 10, 9)])
     camera.drag(page.locator(".nst-layers .widget-slider").first, [(0, 6, 9)])
     camera.click(page.locator(".nst-explorer button:text-is('1/5 each')"), 5, MOVING)
-    camera.drag(page.locator(".nst-sliders .widget-slider").first, [(1, 10, 10), (0.5, 6, 8)])
+    camera.drag(page.locator(".nst-sliders .widget-slider").first, [(1, 10, 12)])
 
 
 def save(frames: Sequence[bytes], path: Path) -> None:
@@ -162,7 +167,7 @@ def save(frames: Sequence[bytes], path: Path) -> None:
             minimize_size=False,
         )
         size = path.stat().st_size
-        print(f"{path.name}: {len(pictures)} frames, {sum(durations) / 1000:.1f} s,", end=" ")
+        print(f"\r{path.name}: {len(pictures)} frames, {sum(durations) / 1000:.1f} s,", end=" ")
         print(f"{WIDTH} x {height}, quality {quality}, {size / 1e6:.2f} MB")
         if size < MOST_BYTES:
             return
