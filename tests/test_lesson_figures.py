@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from helpers import make_picture
+from nst_helpers.lesson.curves import draw_losses
 from nst_helpers.lesson.fields import draw_fields
 from nst_helpers.lesson.filters import (
     best_patches,
@@ -18,6 +19,7 @@ from nst_helpers.lesson.filters import (
 from nst_helpers.lesson.rows import draw_rows
 from nst_helpers.lesson.valley import RATE, START, draw_valley, valley, walk
 from nst_helpers.network.load import load_network
+from nst_helpers.plots import COLOURS
 
 
 def png_size(figure):
@@ -157,3 +159,26 @@ def test_the_valley_shows_both_walks():
 def test_an_unknown_method_is_an_error():
     with pytest.raises(ValueError, match="gradient descent, L-BFGS"):
         walk("newton", 3)
+
+
+# --- curves --------------------------------------------------------------------------------------
+
+
+def test_losses_of_each_run_are_drawn_beside_the_pictures():
+    runs = {"slow": [3.0, 2.0, 1.0], "fast": [3.0, 0.1], "overflow": [1.0, 1e30, float("inf")]}
+    figure = draw_losses(runs, images=[make_picture(8, 12)], titles=["picture"])
+    picture, curves = figure.axes
+    assert picture.get_title() == "picture"
+    for line, (name, values) in zip(curves.lines, runs.items(), strict=True):
+        assert line.get_label() == name
+        assert list(line.get_xdata()) == list(range(1, len(values) + 1))
+        np.testing.assert_array_equal(line.get_ydata(), values)
+    assert curves.get_yscale() == "log"
+    assert not {line.get_color() for line in curves.lines} & {COLOURS["content"], COLOURS["style"]}
+    assert png_size(figure)[0] > png_size(figure)[1]
+
+
+@pytest.mark.parametrize("wrong", [{}, 3, {"a": []}, {str(i): [1.0] for i in range(9)}])
+def test_no_losses_or_too_many_are_an_error(wrong):
+    with pytest.raises(ValueError, match="losses"):
+        draw_losses(wrong)

@@ -13,6 +13,8 @@ from nst_helpers.plots import show_images
 
 __all__ = ["best_patches", "draw_patches", "least_alike", "selective_filters"]
 
+PATCH, GAP, APART = 0.56, 0.04, 0.24  # inches: a patch, between patches, between filters
+
 
 def least_alike(maps: torch.Tensor, count: int) -> list[int]:
     """Return filters whose maps look least alike, the most varied one first.
@@ -143,16 +145,19 @@ def draw_patches(
     """
     with torch.no_grad():
         seen = [net(image.to(net.device), list(fields)) for image in images]
-    figure = Figure(figsize=(1.8 * len(fields), 1.85 * filters + 0.45), layout="constrained")
-    columns = figure.subfigures(1, len(fields), squeeze=False, wspace=0.02)[0]
-    for part, (layer, side) in zip(columns, fields.items(), strict=True):
+    block = 3 * PATCH + 2 * GAP  # of nine patches, in inches
+    width, height = len(fields) * (block + APART), filters * (block + APART) + 0.3
+    figure = Figure(figsize=(width, height))
+    for column, (layer, side) in enumerate(fields.items()):
         maps = [features[layer].float().cpu() for features in seen]
-        part.suptitle(f"{layer}, {side} px", fontsize=12)
-        chosen = selective_filters(maps, filters)
-        for block, number in zip(part.subfigures(filters, 1, squeeze=False), chosen, strict=False):
-            axes = list(block[0].subplots(3, 3, gridspec_kw={"wspace": 0.02, "hspace": 0.02}).flat)
-            patches = best_patches(images, maps, number, side)
-            show_images(patches, axes=axes)
-            for ax in axes[len(patches) :]:
-                ax.axis("off")
+        left = column * (block + APART) + APART / 2
+        middle = (left + block / 2) / width
+        figure.text(middle, 1 - 0.2 / height, f"{layer}, {side} px", fontsize=12, ha="center")
+        for row, number in enumerate(selective_filters(maps, filters)):
+            top = height - 0.3 - row * (block + APART)
+            for i, patch in enumerate(best_patches(images, maps, number, side)):
+                x = left + (i % 3) * (PATCH + GAP)
+                y = top - (i // 3) * (PATCH + GAP) - PATCH
+                place = (x / width, y / height, PATCH / width, PATCH / height)
+                show_images([patch], axes=[figure.add_axes(place)])
     return figure
