@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 from oracle import attempt, check_words
 
 import nst_helpers as nst
@@ -62,16 +63,25 @@ VALUES = [
     "é漢😀.gif",
     "notes.txt",
     "nan 1 nan",
+    "1,0",
+    "0.5 0.5",
+    "mask.png",
+    "*.png",
+    "[",
 ]
 
 
-ON_THE_DISK = ("content", "style", "output", "init", "network", "device")
+ON_THE_DISK = (
+    *("content", "style", "output", "init", "network", "device"),
+    *("content_mask", "style_mask", "more_contents"),
+)
 # Options whose message may name what they stand for.
 WORDS = {
-    "content": ("picture",),
+    "content": ("picture", "--output"),  # whose name becomes a picture's in a folder
     "style": ("picture",),
     "layer": ("layer",),
     "tv": ("tv_weight",),
+    "more_contents": ("content", "--output"),
 }
 
 
@@ -118,6 +128,9 @@ def all_cases():
 @pytest.fixture
 def here(here):
     Path("notes.txt").write_text("not a picture")
+    mask = torch.zeros(1, 3, 40, 36)
+    mask[..., 18:] = 1
+    nst.save_image(mask, "mask.png")
     return here
 
 
@@ -125,6 +138,8 @@ def here(here):
 def test_a_senseless_option_is_refused_by_name_and_value(case, here, monkeypatch, capfd):
     command, action, value = case
     inputs, flags = [*INPUTS[command]], {"-o": "out.png", **TINY}
+    if command == "transfer" and action.dest in ("content", "more_contents"):
+        flags["-o"] = "out/"  # there may be several
     known = {flag for a in options()[command] for flag in a.option_strings}
     if action.option_strings:
         flags = {k: v for k, v in flags.items() if k not in action.option_strings}
