@@ -290,3 +290,22 @@ def test_soak_measures_in_a_real_kernel():
     assert float(table["threads"]) >= 2
     assert re.search(r"soak: 0.05 minutes, \d+ moves, [1-9]\d* steps", printed)
     assert "last message: none" in printed
+
+
+def test_evaluations_are_counted_to_the_loss_of_the_reference():
+    options = ("--size", 32, "--steps", 12, "--pairs", 10, "--exponents", 0.5)
+    colours = ("--colours", 1, 0.1)
+    printed = run("measure.evaluations", *options, *colours, "--no-seconds").stdout.splitlines()
+    assert printed[-2].split() == ["10", "0.5", "1.0", *["12"] * 4, "12", "1.000", "1.000"]
+    others = [word for word in printed[-1].split()[3:7] if word != "never"]
+    assert all(1 < int(count) <= 12 for count in others)
+
+
+def test_painters_are_counted_beside_one_alone():
+    options = ("--painters", 2, "--rounds", 1, "--size", 32, "--seconds", 0.5)
+    one, two = (line.split() for line in run("measure.painters", *options).stdout.splitlines()[-2:])
+    assert (one[0], two[0]) == ("1", "2")
+    *rates, in_sum, share = map(float, two[1:])
+    assert len(rates) == 2
+    assert in_sum == pytest.approx(sum(rates), abs=0.11)
+    assert share == pytest.approx(in_sum / float(one[-2]), rel=0.1)

@@ -1,0 +1,152 @@
+"""How many evaluations L-BFGS takes to a loss, by its curvature pairs and its preconditioner.
+
+    python -m scripts.measure.evaluations                          # the bundled network
+    python -m scripts.measure.evaluations VGG19.safetensors --size 128
+    python -m scripts.measure.evaluations --pairs 10 30 --exponents 0.25 0.5 --colours 0.67 1
+
+The loss to reach is the lowest that ``REFERENCE``, the preconditioner of versions 0.3 to 0.5 with
+its pairs, has after 150 evaluations. Evaluations do not depend on what else the machine does; what
+each costs is measured in turns, as a ratio of the least seconds.
+
+Evaluations to the loss that pairs 10, exponent 0.5 and colour 1 have after 150; the cases are the
+transfer with 1e-3 from the content, from noise, with 1e-2 from noise, and the texture:
+
+    pairs exponent colour  bundled, 160 px        VGG-19, 96 px
+       10      0.0    1.0  137, 145, 123, 121
+       10     0.25    1.0  139, 148, 114, 123
+       10     0.75    1.0  never, never, 138, never
+       30      0.0    1.0  107, 132, 105, 113
+       30     0.25    1.0  120, 124, 101, 115     123, 109, 129, -
+       30     0.25    0.5  111, 111, 121, 121
+       30     0.25   0.67  101, 108,  85, 114     125, 106,   -, 116
+
+Half the size first, for 60 evaluations: 118, 123 and 94 of the full size's for the three from
+noise, with 10 pairs. A range penalty of a tenth changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+import nst_helpers as nst
+from nst_helpers.engine import minimizers
+from scripts.measure.timing import in_turns
+
+STEPS = 150
+
+
+class Case(NamedTuple):
+    """A loss, and where to begin."""
+
+    name: str
+    loss: nst.StyleTransferLoss
+    start: torch.Tensor
+
+
+class Setting(NamedTuple):
+    """Curvature pairs, and the preconditioner's exponent and gain of colour."""
+
+    pairs: int
+    exponent: float
+    colour: float
+
+
+REFERENCE = Setting(10, 0.5, 1.0)
+PAIRS = (10, 20, 30, 50)
+EXPONENTS = (0.0, 0.25, 0.5, 0.75)
+
+
+def cases(net: nst.Features, size: int) -> list[Case]:
+    """Return the cases: two ratios and two starts of a transfer, and a texture."""
+    content, style = (nst.load_image(name, size) for name in ("chelsea", "night_sky"))
+    pebbles = nst.load_image("pebbles", size)[..., :size, :size]
+    noise = nst.noise_like(content, seed=0)
+    transfer = {
+        ratio: nst.StyleTransferLoss(net, content, style, alpha=ratio) for ratio in (1e-3, 1e-2)
+    }
+    texture = nst.StyleTransferLoss(net, None, pebbles)
+    return [
+        Case("1e-3 content", transfer[1e-3], content),
+        Case("1e-3 noise", transfer[1e-3], noise),
+        Case("1e-2 noise", transfer[1e-2], noise),
+        Case("texture", texture, nst.noise_like(pebbles, seed=0)),
+    ]
+
+
+def optimised(
+    case: Case, setting: Setting, steps: int, goal: float = -1.0
+) -> list[dict[str, float]]:
+    """Return the history until the loss is at most ``goal``."""
+    minimizers.COLOUR = setting.colour  # which nobody but this script changes
+    return nst.optimize(
+        *(case.loss, case.start),
+        steps=steps,
+        history_size=setting.pairs,
+        precondition=setting.exponent,
+        callback=lambda progress: progress.terms["total"] > goal,
+    ).history
+
+
+def evaluations_to(goal: float, history: Sequence[dict[str, float]]) -> int | None:
+    """Return after how many evaluations the loss was at most ``goal``; None if it never was."""
+    return next((int(entry["step"]) for entry in history if entry["total"] <= goal), None)
+
+
+def seconds(case: Case, settings: Sequence[Setting]) -> dict[Setting, float]:
+    """Return the least seconds of an evaluation once all pairs are in use."""
+    steps = 1 + max(setting.pairs for setting in settings)
+    works = {
+        str(setting): lambda setting=setting: optimised(case, setting, steps)
+        for setting in settings
+    }
+    elapsed = in_turns(works, case.start.device, 3)
+    return {setting: min(elapsed[str(setting)]) / steps for setting in settings}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("network", nargs="?", default="bundled", help="as load_network takes it")
+    parser.add_argument("--size", type=int, default=192, help="shorter side, in pixels")
+    parser.add_argument("--pairs", type=int, nargs="+", default=PAIRS)
+    parser.add_argument("--exponents", type=float, nargs="+", default=EXPONENTS)
+    parser.add_argument("--colours", type=float, nargs="+", default=(minimizers.COLOUR,))
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the reference")
+    parser.add_argument("--no-seconds", action="store_true", help="count evaluations alone")
+    args = parser.parse_args()
+    every = cases(nst.load_network(args.network), args.size)
+    goals = [min(e["total"] for e in optimised(case, REFERENCE, args.steps)) for case in every]
+    product = itertools.product(args.pairs, args.exponents, args.colours)
+    settings = [Setting(*values) for values in product]
+    cost = dict.fromkeys((REFERENCE, *settings), 1.0)
+    if not args.no_seconds:
+        cost = seconds(every[0], [*cost])
+    print(f"{args.network}, {args.size} px: evaluations to the loss of {REFERENCE}")
+    names = "".join(f"{case.name:>14}" for case in every)
+    print(
+        f"pairs exponent colour{names}   mean  seconds each  in all, of the reference", flush=True
+    )
+    for setting in settings:
+        counts = [
+            evaluations_to(goal, optimised(case, setting, args.steps, goal))
+            for case, goal in zip(every, goals, strict=True)
+        ]
+        mean = statistics.geometric_mean(count or args.steps for count in counts)
+        each = cost[setting] / cost[REFERENCE]
+        row = "".join(f"{count or 'never':>14}" for count in counts)
+        print(
+            f"{setting.pairs:5} {setting.exponent:8} {setting.colour:6}{row}  {mean:5.0f}"
+            f"  {each:12.3f}  {each * mean / args.steps:.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
