@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -85,3 +86,15 @@ def test_as_png_keeps_every_pixel():
     picture = Image.open(io.BytesIO(as_png(figure, dpi=50).data))
     assert picture.format == "PNG"
     assert picture.size == tuple(int(50 * inches) for inches in figure.get_size_inches())
+
+
+def test_as_png_with_few_colours_is_nearly_the_same_picture_in_a_smaller_file():
+    figure = draw_pairs(maps_of(), Pairs(0, 1, 2))
+    full, few = (as_png(figure, dpi=50, colours=colours).data for colours in (None, 256))
+    assert len(few) < 0.8 * len(full)
+    pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in (full, few)]
+    assert pictures[0].size == pictures[1].size
+    difference = np.abs(np.subtract(*[np.asarray(p, dtype=float) for p in pictures]))
+    assert difference.mean() < 2
+    assert len(pictures[1].getcolors(257)) <= 256
+    assert figure.dpi != 50
