@@ -6,9 +6,18 @@ import argparse
 from itertools import pairwise
 
 from nst_helpers._option_values import LARGEST
+from nst_helpers.engine.sizes import STEPS, Sizes, plan_sizes
 from nst_helpers.network.features import stride
 
-__all__ = ["problem", "style_size"]
+__all__ = ["complete", "problem", "style_size"]
+
+
+def complete(args: argparse.Namespace) -> None:
+    """Choose what was not given: the sizes of a transfer that is large, and steps."""
+    is_planned = args.command == "transfer" and args.pyramid is None
+    sizes = plan_sizes(args.size) if is_planned else Sizes((args.size,), (STEPS,))
+    args.pyramid = sizes.pyramid if args.pyramid is None else args.pyramid
+    args.steps = sum(sizes.steps) if args.steps is None else args.steps
 
 
 def problem(args: argparse.Namespace) -> str:

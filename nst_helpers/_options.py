@@ -11,7 +11,7 @@ from typing import Any, NoReturn, get_args
 from nst_helpers import __version__
 from nst_helpers import _option_values as _values
 from nst_helpers._console import one_line
-from nst_helpers._option_checks import problem
+from nst_helpers._option_checks import complete, problem
 from nst_helpers._option_values import ALPHA
 from nst_helpers._validate import shown
 from nst_helpers.control.recolor import Colors
@@ -68,6 +68,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.words = sys.argv[1:] if arguments is None else list(arguments)
     args = parser.parse_args(arguments)
     command: _Parser = args.parser
+    complete(args)
     if wrong := problem(args):
         command.error(wrong)
     for name in ("ratios", "style_weights") if args.command == "sweep" else ():
@@ -299,8 +300,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--steps",
         type=_values.whole_number(1, MOST_STEPS),
         metavar="N",
-        default=300,
-        help="evaluations of the loss",
+        help="evaluations of the loss (300; of each size, where a transfer begins at smaller ones)",
     )
     add(
         "--optimizer",
@@ -318,9 +318,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--pyramid",
         type=_values.side,
         nargs="+",
-        default=(),
         metavar="PIXELS",
-        help="begin at these smaller sizes, smallest first, such as 64 128: larger strokes, sooner",
+        help="begin at these smaller sizes, smallest first, such as 64 128: larger strokes, sooner;"
+        " a transfer of 512 pixels and more does so by itself",
     )
 
 
@@ -338,7 +338,8 @@ def _add_network(command: argparse.ArgumentParser) -> None:
     add("--pooling", choices=get_args(Pooling), default="avg", help="between the network's blocks")
     precisions = ("auto", *get_args(Precision))
     add("--precision", choices=precisions, default="auto", help="of the network's arithmetic")
-    add("--memory", choices=get_args(Memory), default="normal", help="low: larger, but slower")
+    text = "low: larger, but slower; what fits, from --size 512 on"
+    add("--memory", choices=get_args(Memory), help=text)
     add(
         "--device",
         type=_values.present_device,

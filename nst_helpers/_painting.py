@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nst_helpers import __version__, _contents
 from nst_helpers._console import Problem, about, say
 from nst_helpers._conventions import equivalent_factor
@@ -16,11 +18,13 @@ from nst_helpers._option_values import ALPHA
 from nst_helpers._outputs import Outputs
 from nst_helpers._signals import INTERRUPTED, Signals
 from nst_helpers._watch import watch_run
+from nst_helpers.engine.sizes import LARGE, plan_sizes
 from nst_helpers.images import noise_like, validate_output
-from nst_helpers.losses import StyleTransferLoss
+from nst_helpers.losses import Memory, StyleTransferLoss
 from nst_helpers.network.features import Features
 from nst_helpers.network.load import load_network
 from nst_helpers.optimization import optimize
+from nst_helpers.prints import PAIRS, estimate_needs
 
 __all__ = [
     "in_convention",
@@ -105,6 +109,8 @@ def _paint(
     elif args.command == "reconstruct":
         options["alpha"] = 1.0
     loss = StyleTransferLoss(net, **options)
+    if args.size >= LARGE:
+        loss.memory = _say_needs(args, loss, start)
     error: Exception | None = None
     with watch_run(args, outputs, signals, args.steps) as watch:
         try:
@@ -119,6 +125,16 @@ def _paint(
         say(f"wrote {outputs.path}: {summary(result)}")
     code = exit_code(outputs, {args.command: result})
     return code if error is None else failure(args.command, error, outputs.written[before:])
+
+
+def _say_needs(args: argparse.Namespace, loss: StyleTransferLoss, start: torch.Tensor) -> Memory:
+    """Say what a large picture will take, and return how it is held in memory."""
+    sizes = plan_sizes(args.size, args.steps, args.pyramid)
+    names = ("optimizer", "lr", "history_size")
+    options = {name: value for name, value in optimize_options(args).items() if name in names}
+    needs = estimate_needs(loss, start, sizes, args.memory, **options)
+    say(f"{args.command}: {sizes}: {needs}")
+    return needs.memory
 
 
 # --- what commands share -------------------------------------------------------------------------
@@ -193,13 +209,17 @@ def loss_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of the loss, but for its pictures, masks and weights."""
     layers = {"content_layers": getattr(args, "layer", None) or getattr(args, "content_layers", ())}
     layers["style_layers"] = getattr(args, "style_layers", ())
-    options = {"tv_weight": args.tv, "convention": args.convention, "memory": args.memory}
+    options = {"tv_weight": args.tv, "convention": args.convention}
+    options["memory"] = args.memory or "normal"
     return options | {name: list(dict.fromkeys(value)) for name, value in layers.items() if value}
 
 
 def optimize_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return those of ``optimize``."""
-    return {name: getattr(args, name) for name in ("steps", "optimizer", "lr", "pyramid")}
+    options = {name: getattr(args, name) for name in ("steps", "optimizer", "lr", "pyramid")}
+    if args.pyramid:
+        options["steps"] = plan_sizes(args.size, args.steps, args.pyramid).steps
+    return options | ({"history_size": PAIRS} if args.size >= LARGE else {})
 
 
 def in_convention(

@@ -1,14 +1,27 @@
 """Large prints: sizes and steps against what they must add up to, needs against sums by hand."""
 
+import re
+import signal
 from itertools import pairwise
 
 import psutil
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import make_picture, make_weights
-from nst_helpers import Features, StyleTransferLoss, estimate_memory, optimize, prints
+from nst_helpers import (
+    Features,
+    StyleTransferLoss,
+    _options,
+    _painting,
+    estimate_memory,
+    load_image,
+    optimize,
+    prints,
+)
+from nst_helpers.__main__ import main
 from nst_helpers.engine.sizes import Sizes, plan_sizes
 from nst_helpers.prints import Needs, estimate_needs
 
@@ -153,3 +166,63 @@ def test_a_print_goes_through_the_sizes_as_planned(loss):
 def test_what_it_takes_is_said_in_a_line(needs, text):
     assert str(needs) == text
     assert str(SIZES) == "sizes 16 32 64, steps 9 5 3"
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Options with a network of a few filters, in a folder of its own."""
+    torch.save(make_weights((2, 2, 2, 2, 2)), tmp_path / "small.pth")
+    monkeypatch.chdir(tmp_path)
+    return ["-o", "out.png", "--network", "small.pth", "--device", "cpu", "--quiet"]
+
+
+TRANSFER = "transfer chelsea night_sky -o out.png --size 2048"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pyramid", "steps"),
+    [
+        (TRANSFER, (256, 512, 1024), 563),
+        (f"{TRANSFER} --steps 90", (256, 512, 1024), 90),
+        (f"{TRANSFER} --pyramid 512", (512,), 300),
+        (f"{TRANSFER} --pyramid 512 --steps 90", (512,), 90),
+        ("transfer chelsea night_sky -o out.png --size 511", (), 300),
+        ("texture pebbles -o out.png --size 2048", (), 300),
+        ("sweep chelsea night_sky -o out.png --size 2048", (), 300),
+    ],
+)
+def test_what_is_not_given_is_planned_for_a_transfer(arguments, pyramid, steps):
+    args = _options.parse(arguments.split())
+    assert (tuple(args.pyramid), args.steps) == (pyramid, steps)
+
+
+def test_a_large_transfer_says_what_it_takes_before_it_begins(small, capsys):
+    command = ["transfer", "chelsea", "night_sky", "--size", "512", "--steps", "6"]
+    assert main([*command, *small]) == 0
+    said = capsys.readouterr().out.splitlines()
+    takes = r"transfer: sizes 256 512, steps 4 2: about \d+ (seconds|minutes) and \d+\.\d GB, "
+    (line,) = [i for i, text in enumerate(said) if re.match(takes, text)]
+    (end,) = [i for i, text in enumerate(said) if text.startswith("wrote out.png: 6 steps")]
+    assert line < end
+    assert load_image("out.png").shape == (1, 3, 512, 770)
+
+
+@pytest.mark.parametrize(("step", "side"), [(2, 256), (5, 512)])
+def test_a_print_that_is_terminated_keeps_what_it_has(step, side, small, capsys, monkeypatch):
+    monkeypatch.setattr(_painting, "estimate_needs", lambda *_, **__: Needs("low", 1, 1.0))
+    forward, calls = StyleTransferLoss.forward, []
+
+    def terminated(self, image):
+        calls.append(self.memory)
+        if len(calls) == step:
+            signal.raise_signal(signal.SIGTERM)
+        return forward(self, image)
+
+    monkeypatch.setattr(StyleTransferLoss, "forward", terminated)
+    command = ["transfer", "chelsea", "night_sky", "--size", "512", "--steps", "6"]
+    assert main([*command, *small]) == 128 + signal.SIGTERM
+    assert calls == ["low"] * step
+    assert min(load_image("out.png").shape[2:]) == side
