@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from helpers import make_picture
@@ -291,6 +292,32 @@ def test_a_second_run_with_the_same_view_starts_a_new_curve(notebook):
 def test_show_every_must_be_positive(every):
     with pytest.raises(ValueError, match=f"show_every must be .* 1 or more; got {every}"):
         LiveView(show_every=every)
+
+
+# --- for a projector -----------------------------------------------------------------------------
+
+
+def test_a_total_that_is_one_of_the_terms_is_drawn_once():
+    history = [{"step": i, "total": 2.0 / i, "content": 2.0 / i, "style": 0.0} for i in (1, 2, 3)]
+    assert [line.get_label() for line in plot_history(history).lines] == ["content"]
+    history[1]["style"], history[1]["total"] = 0.5, 1.5
+    labels = [line.get_label() for line in plot_history(history).lines]
+    assert labels == ["total", "content", "style"]
+
+
+def test_all_text_is_11_points_or_more(net):
+    drawn = [
+        *show_images([make_picture(6, 8)], ["a"]),
+        plot_history([{"step": 1, "total": 2.0, "style": 1.0}]),
+        plot_layers(net, size=64),
+        show_matrix(torch.eye(2), "a", rows=["a", "b"], columns=["c", "d"]),
+    ]
+    for ax in drawn:
+        texts = [text for text in ax.findobj(Text) if text.get_text()]
+        if ax.get_yscale() == "log":
+            ax.figure.canvas.draw()  # makes the ticks
+        assert texts
+        assert min(text.get_size() for text in texts) >= 11
 
 
 # --- matrices and maps ---------------------------------------------------------------------------
