@@ -1,5 +1,6 @@
 """L-BFGS against SciPy's and torch's, on functions whose minimum is known and on the real loss."""
 
+import itertools
 import math
 
 import numpy as np
@@ -163,6 +164,26 @@ def test_a_style_transfer_gets_as_low_as_with_torch(net, content):
         ratio = minimiser.lowest.item() / 1e4 / lowest_with_torch(loss, start, 60)
         logarithms.append(math.log(ratio))
     assert math.exp(sum(logarithms) / len(logarithms)) < 1.2
+
+
+@pytest.mark.parametrize(("curvature", "growth"), [(-1e-3, 2), (1e-9, 10), (1.0, None)])
+def test_steps_grow_by_no_more_than_a_factor_while_there_is_little_curvature(curvature, growth):
+    # Newton's step is 1 / curvature long, 1e9 in the second case; there is none in the first.
+    minimiser = LBFGS(torch.zeros(2, 4).double(), first_step=0.01)
+    lengths = []
+    for _ in range(6):
+        before = minimiser.point.clone()
+        value, gradient = value_and_gradient(
+            lambda x: (x + curvature * x**2 / 2).sum(1), minimiser.point
+        )
+        minimiser.tell(value, gradient)
+        lengths.append((minimiser.point - before).abs().mean().item())
+    assert lengths[0] == pytest.approx(0.01)
+    if growth is None:
+        assert minimiser.point.sum().item() == pytest.approx(-8)  # the minimum
+    else:
+        ratios = [b / a for a, b in itertools.pairwise(lengths)]
+        assert ratios == pytest.approx([growth] * 5, rel=1e-6)
 
 
 # --- batches -------------------------------------------------------------------------------------

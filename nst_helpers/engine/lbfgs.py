@@ -25,6 +25,8 @@ __all__ = ["LBFGS"]
 ARMIJO_C1 = 1e-4  # share of the decrease that the directional derivative predicts
 NONMONOTONE_TOLERANCE = 1e-2  # of the lowest value: how much higher a step may end
 CURVATURE_EPS = 1e-7  # of |s| |y|: less curvature than this is rounding
+GROWTH = 2  # of steps along the gradient, while there are no curvature pairs
+LARGEST_GROWTH = 10  # of a step over the one before it
 MAX_BACKTRACKS = 12  # rejected steps before the curvature pairs are dropped
 
 
@@ -43,13 +45,13 @@ class LBFGS:
         (B, ...); each of the B points is minimised by itself. Copied.
     first_step : float or torch.Tensor
         Mean absolute change of a coordinate in the very first step, one number or (B,). Later
-        steps go by the curvature.
+        steps go by the curvature; where none is known yet, each is twice as long as the one before.
     lr : float
         Step length that is tried first; 1 is the step of Newton's method.
     history_size : int
         How many curvature pairs are held: the step s and the change of the gradient y, of each of
-        the last steps. ``bytes_needed`` says what they cost: with the default 25 MB for an image of
-        256 x 256 pixels, 400 MB for 1024 x 1024.
+        the last steps. ``bytes_needed`` says what they cost: with 30 of them 57 MB for an image of
+        256 x 256 pixels, 900 MB for 1024 x 1024.
 
     Attributes
     ----------
@@ -178,16 +180,20 @@ class LBFGS:
         stalled = exhausted & ~self._used.any(1)
         self.stalled.logical_or_(stalled).logical_and_(~accepted)
         self._used &= ~exhausted[:, None]
+        before = self._length / self.lr * _mean_abs(self._direction)
+        is_first = exhausted | (before == 0)
         direction = -self._times_inverse_hessian()
         # By rounding it may be no descent direction: then drop the curvature pairs.
         size = _norm(direction) * _norm(self._gradient)
         self._used &= (_dot(direction, self._gradient) < -1e-6 * size)[:, None]
         steepest_descent = ~self._used.any(1)
-        mean = sum_per_image(self._gradient.abs()) / self._gradient.shape[1]
-        first_length = self.first_step / mean.clamp(min=1e-30)
-        direction = torch.where(
-            steepest_descent[:, None], -first_length[:, None] * self._gradient, direction
-        )
+        direction = torch.where(steepest_descent[:, None], -self._gradient, direction)
+        # The inverse of hardly any curvature may be a step of any length.
+        limit = torch.where(steepest_descent, GROWTH, LARGEST_GROWTH) * before
+        limit = torch.where(is_first, self.first_step, limit)
+        factor = limit / _mean_abs(direction).clamp(min=1e-30)
+        factor = torch.where(steepest_descent, factor, factor.clamp(max=1))
+        direction = factor[:, None] * direction
         new_direction = accepted | exhausted
         self._backtracks.copy_(torch.where(exhausted, 0.0, self._backtracks))
         torch.where(new_direction[:, None], direction, self._direction, out=self._direction)
@@ -228,6 +234,10 @@ def _cubic_minimum(
     root = (bend.square() - change * end_change).clamp(min=0).sqrt()
     share = 1 - (end_change + root - bend) / (end_change - change + 2 * root)
     return torch.where(share.isfinite(), share, 0.1).clamp(0.1, 0.5)
+
+
+def _mean_abs(a: torch.Tensor) -> torch.Tensor:
+    return sum_per_image(a.abs()) / a.shape[1]
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
