@@ -22,6 +22,7 @@ FIGURES = {
     "03_alpha_beta_sweep": 1,
     "04_style_transfer": -1,
     "05_sliders": 4,
+    "06_control": -1,
 }
 SIZE = (360, 220)  # at most
 
