@@ -57,7 +57,7 @@ class Hungry:
 @pytest.mark.parametrize(("loss", "needed"), [(Hungry(), 8000), (lambda image: image, 0)])
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"history_size": 3}])
 def test_an_estimate_is_the_sum_of_loss_and_minimizer(loss, needed, options):
-    arguments = {"optimizer": "lbfgs", "history_size": 10, **options}
+    arguments = {"optimizer": "lbfgs", "history_size": 30, **options}
     estimate = estimate_memory(loss, iter((2, 3, 8, 5)), **options)
     assert estimate == needed + minimizer_memory(numbers=2 * 3 * 8 * 5, **arguments)
 

@@ -30,7 +30,7 @@ ADAM_COPIES = 4  # the image, its gradient and two moments
 
 
 def estimate_memory(
-    loss: Any, shape: Iterable[int], *, optimizer: str = "lbfgs", history_size: int = 10
+    loss: Any, shape: Iterable[int], *, optimizer: str = "lbfgs", history_size: int = 30
 ) -> int:
     """Return about how many bytes ``optimize`` takes at its peak, beyond network and targets.
 
