@@ -32,7 +32,7 @@ explorer.reset()
 explorer"""
 FRAME_MS, LAST_MS = 90, 1500
 MOVING, HOLDING = 3, 8  # steps to a frame while the pointer moves, and while it rests
-WIDTH, QUALITY, MOST_BYTES = 860, 56, 2_000_000
+WIDTH, QUALITY, MOST_BYTES = 860, 50, 2_000_000
 POINTER = """() => {
     const pointer = document.createElement('div');
     pointer.innerHTML = `<svg width="26" height="30" viewBox="0 0 26 30">
@@ -155,7 +155,7 @@ def save(frames: Sequence[bytes], path: Path) -> None:
     height = round(pictures[0].height * WIDTH / pictures[0].width)
     pictures = [p.resize((WIDTH, height), Image.Resampling.LANCZOS) for p in pictures]
     durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_MS]
-    for quality in range(QUALITY, 10, -6):
+    for quality in range(QUALITY, 10, -3):
         pictures[0].save(
             path,
             save_all=True,
