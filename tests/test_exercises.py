@@ -1,7 +1,9 @@
 """The exercises: a solution is called right, each common mistake gets its own hint."""
 
 import re
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -169,3 +171,37 @@ def test_an_answer_detached_from_autograd_is_not_right_yet(exercise):
 def test_an_answer_in_double_precision_is_right():
     message = check("gram_matrix", lambda f: SOLUTIONS["gram_matrix"](f.double()))
     assert message.startswith("Right")
+
+
+# --- the solutions that the notebooks fold away -------------------------------------------------
+
+
+def folded(stem, names):
+    """What the code in a notebook's folds defines, given the names of its other cells."""
+    path = Path(__file__).parents[1] / "notebooks" / f"{stem}.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    namespace = {"torch": torch, "nst": nst, **names}
+    for fold in re.findall(r"<details>(.*?)</details>", prose, re.DOTALL):
+        for code in re.findall(r"```python\n(.*?)```", fold, re.DOTALL):
+            exec(code, namespace)
+    return namespace
+
+
+@pytest.mark.parametrize(
+    ("stem", "solution", "exercise"),
+    [
+        ("04_style_transfer", "keep_colours", "keep_colours"),
+        ("05_sliders", "mix", "weighted_style"),
+    ],
+)
+def test_a_folded_solution_is_right(stem, solution, exercise):
+    answer = folded(stem, {"luminance": luminance})[solution]
+    assert check(exercise, answer).startswith("Right: ")
+
+
+def test_the_folded_transfer_is_right():
+    net = nst.load_network("bundled", precision="float32")
+    transfer = folded("04_style_transfer", {"net": net})["transfer"]
+    pair = nst.load_image("coffee", 96), nst.load_image("stained_glass", 96)
+    assert exercises.check_transfer(transfer, net, *pair).startswith("Right: ")
