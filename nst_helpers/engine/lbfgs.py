@@ -98,6 +98,7 @@ class LBFGS:
         # The curvature pairs S and Y, their products S Y^T and Y Y^T, and the slots in use.
         self._pairs = new(batch, 2, history_size, self._trial.shape[1])  # (B, 2, m, n)
         self._sy, self._yy = (new(batch, history_size, history_size) for _ in range(2))  # (B, m, m)
+        self._with_g = new(batch, 2, history_size)  # S g and Y g, of the accepted gradient
         self._newest, self._used = new(batch, dtype=torch.long), new(batch, history_size) > 0
         self._slots = torch.arange(history_size, device=start.device)
         self._batch = torch.arange(batch, device=start.device)
@@ -164,8 +165,13 @@ class LBFGS:
         slot = torch.where(stored, (self._newest + 1) % self.history_size, self._newest)
         place = self._batch, slice(None), slot  # (B, 2, n)
         self._pairs[place] = torch.where(stored[:, None, None], pair, self._pairs[place])
-        with_y = (self._pairs.flatten(1, 2) @ pair[:, 1, :, None]).unflatten(1, (2, -1))
         is_new = (self._slots == slot[:, None]) & stored[:, None]  # (B, m)
+        with_g = (self._pairs.flatten(1, 2) @ gradient[:, :, None]).unflatten(1, (2, -1))[..., 0]
+        # The products with y need no second pass over the pairs: y is a difference of gradients.
+        own = torch.stack((torch.ones_like(curvature), _dot(pair[:, 1], pair[:, 1])), 1)
+        with_y = scale[:, None] * (with_g - self._with_g)  # (B, 2, m)
+        with_y = torch.where(is_new[:, None], own[:, :, None], with_y)[..., None]
+        torch.where(accepted[:, None, None], with_g, self._with_g, out=self._with_g)
         column, row = is_new[:, None, :], is_new[:, :, None]
         torch.where(column, with_y[:, 0], self._sy, out=self._sy)
         torch.where(column, with_y[:, 1], self._yy, out=self._yy)
@@ -211,8 +217,7 @@ class LBFGS:
 
         pairs = self._pairs.flatten(1, 2)
         identity = torch.eye(self.history_size, dtype=pairs.dtype, device=pairs.device)
-        with_g = (pairs @ self._gradient[:, :, None]).unflatten(1, (2, -1))
-        with_g = torch.where(self._used[:, None, :, None], with_g, 0.0)
+        with_g = torch.where(self._used[:, None], self._with_g, 0.0)[..., None]
         s_g, y_g = with_g.take_along_dim(age[:, None, :, None], 2).unbind(1)  # (B, m, 1)
         newest = self._yy.diagonal(dim1=1, dim2=2).gather(1, self._newest[:, None])
         gamma = torch.where(self._used.any(1, keepdim=True), 1 / newest, 1.0)[:, :, None]
