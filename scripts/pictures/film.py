@@ -89,8 +89,8 @@ class Hold:
 class Camera:
     """A pointer on a page, and the frames that are taken of it."""
 
-    def __init__(self, page: Any, notebook: Notebook, scale: int) -> None:
-        self.page, self.notebook, self.scale = page, notebook, scale
+    def __init__(self, page: Any, notebook: Notebook) -> None:
+        self.page, self.notebook = page, notebook
         self.frames: list[bytes] = []
         self.at = 700.0, 330.0
         page.mouse.move(*self.at)
@@ -100,7 +100,7 @@ class Camera:
         for _ in range(frames):
             print(f"\rframe {len(self.frames) + 1}", end="", flush=True)
             if steps:
-                done = self.notebook.execute(f"hold.take({steps * self.scale})")
+                done = self.notebook.execute(f"hold.take({steps})")
                 self.page.wait_for_function(IS_SHOWN, arg=int(done))
             self.page.wait_for_timeout(60)  # the browser paints what it was told
             box = self.page.locator(".nst-explorer").bounding_box()
@@ -177,7 +177,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=ROOT / "docs")
     parser.add_argument("--frames", type=Path, help="a folder for the frames as PNG, too")
-    parser.add_argument("--scale", type=int, default=1, help="times as many steps in each frame")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         Notebook.write(Path(folder) / "sliders.ipynb", [CODE])
@@ -195,7 +194,7 @@ def main() -> None:
             notebook.execute(f"{inspect.getsource(Hold)}\n\nhold = Hold(explorer)")
             page.locator(".nst-explorer").scroll_into_view_if_needed()
             page.evaluate(POINTER)
-            camera = Camera(page, notebook, args.scale)
+            camera = Camera(page, notebook)
             try:
                 play(camera)
             finally:
