@@ -244,7 +244,7 @@ def optimize(
     lr: float | None = None,
     history_size: int = 30,
     pyramid: Iterable[int] = (),
-    precondition: float = 0.25,
+    precondition: float = 0.5,
     range_weight: float = 3.0,
     callback: Callable[[Progress], object] | None = None,
     snapshots: Iterable[int] = (),
@@ -270,8 +270,8 @@ def optimize(
         Shorter sides, smallest first, at which to begin, content and style resized alike: brush
         strokes come out larger. The full size follows last, with a fifth of the steps.
     precondition : float
-        Exponent of L-BFGS's spectral preconditioner (steps go with spatial frequency to the power
-        of minus this) and less colour than grey. 0 in the papers: a tenth more steps.
+        Exponent of L-BFGS's spectral preconditioner: step lengths go with spatial frequency to the
+        power of minus this, large shapes before fine grain. 0 in the papers.
     range_weight : float
         Weight of a quadratic penalty on values outside [0, 1], in units of the gradient at the
         start. 0 for none, as in the papers: the result is clipped all the same, and with much black

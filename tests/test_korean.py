@@ -12,7 +12,14 @@ from scripts import korean
 
 NOTEBOOKS = [pytest.param(path, id=path.stem) for path in korean.NOTEBOOKS]
 # What a translation must keep as it is: code, formulas, addresses of links, placeholders.
-KEPT = [r"`[^`]+`", r"\$[^$]+\$", r"\]\(([^)\s]+)\)", r"\{\w*\}", r"<[/\w][^>]*>"]
+KEPT = [
+    r"(?ms:^```.*?^```)",
+    r"(?<!`)`[^`\n]+`(?!`)",
+    r"\$\$[^$]+\$\$|\$[^$]+\$",
+    r"\]\(([^)\s]+)\)",
+    r"\{\w*\}",
+    r"<[/\w][^>]*>",
+]
 HANGUL, LATIN = re.compile(r"[\uac00-\ud7a3]"), re.compile(r"[A-Za-z]{2,}")
 
 

@@ -19,7 +19,6 @@ __all__ = ["Adam", "Minimizer", "PreconditionedLBFGS"]
 FIRST_CHANGE = 0.01  # of a pixel's value in the first step of L-BFGS, on average
 LOWEST_FREQUENCY = 0.02  # cycles per pixel: below it the preconditioner is flat
 NYQUIST = 0.5  # cycles per pixel
-COLOUR = 0.67  # gain of differences between the three colours; what they have in common has 1
 
 
 class Minimizer(Protocol):
@@ -146,10 +145,9 @@ def spectral_preconditioner(
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the linear map P, which scales spatial frequencies f by f^(-exponent / 2).
 
-    P is symmetric, and 1 for grey at the Nyquist frequency along an axis. Step lengths then go with
-    f^(-exponent), so that large shapes move before fine grain, and those of grey are twice as long
-    as those of colour. Not in the papers: images have less of the high frequencies and of colour
-    than of the rest, gradients more, and without it L-BFGS has to learn that.
+    P is symmetric, and 1 at the Nyquist frequency along an axis. Step lengths then go with
+    f^(-exponent), so that large shapes move before fine grain. Not in the papers: images have less
+    of the high frequencies and gradients more, and without it L-BFGS has to learn that.
 
     Parameters
     ----------
@@ -166,10 +164,4 @@ def spectral_preconditioner(
     columns = torch.fft.rfftfreq(width, **options)
     squares = rows.square() + columns.square() + LOWEST_FREQUENCY**2  # (H, W // 2 + 1)
     gain = (squares / (NYQUIST**2 + LOWEST_FREQUENCY**2)) ** (-exponent / 4)
-
-    def precondition(values: torch.Tensor) -> torch.Tensor:
-        values = torch.lerp(values.mean(1, keepdim=True), values, COLOUR)
-        filtered: torch.Tensor = torch.fft.irfft2(torch.fft.rfft2(values) * gain, s=size)
-        return filtered
-
-    return precondition
+    return lambda values: torch.fft.irfft2(torch.fft.rfft2(values) * gain, s=size)
