@@ -24,6 +24,7 @@ from nst_helpers.explorer.widgets import (
     seal_widget,
 )
 from nst_helpers.images import encode_image
+from nst_helpers.language import N_, _
 from nst_helpers.optimization import Result
 
 __all__: list[str] = []
@@ -32,31 +33,31 @@ MAX_KEPT = 12  # pictures in the strip
 MAX_MESSAGE = 1000  # letters
 MAX_POINTS = 300  # of a curve, which is 560 pixels wide
 NOTHING = Markup("")
-BUTTONS = {  # icon and tooltip
-    "Start": ("play", "Paint; go on after Pause, Stop or the last step"),
-    "Pause": ("pause", "Hold the picture as it is; sliders may be turned meanwhile"),
-    "Step": ("step-forward", "One step, then pause"),
-    "Stop": ("stop", "End the run, and keep the picture"),
-    "Reset": ("refresh", "Back to the start, with the settings below"),
-    "Keep": ("bookmark", "Put the picture into the strip, to compare"),
-    "Save PNG": ("download", "Write the picture, its settings in the file"),
-    "Save film": ("film", "Write the run as a small animation (WebP)"),
+BUTTONS = {  # icon and tooltip; texts are marked here, and translated where they are shown
+    N_("Start"): ("play", N_("Paint; go on after Pause, Stop or the last step")),
+    N_("Pause"): ("pause", N_("Hold the picture as it is; sliders may be turned meanwhile")),
+    N_("Step"): ("step-forward", N_("One step, then pause")),
+    N_("Stop"): ("stop", N_("End the run, and keep the picture")),
+    N_("Reset"): ("refresh", N_("Back to the start, with the settings below")),
+    N_("Keep"): ("bookmark", N_("Put the picture into the strip, to compare")),
+    N_("Save PNG"): ("download", N_("Write the picture, its settings in the file")),
+    N_("Save film"): ("film", N_("Write the run as a small animation (WebP)")),
 }
-PAUSE, RESUME = ("Pause", "pause"), ("Resume", "play")
-BACK, BACK_TOOLTIP = "Back to this", "Go back to this picture and its settings"
-REMOVE, REMOVE_TOOLTIP = "x", "Remove this picture from the strip"
+PAUSE, RESUME = ("Pause", "pause"), (N_("Resume"), "play")
+BACK, BACK_TOOLTIP = N_("Back to this"), N_("Go back to this picture and its settings")
+REMOVE, REMOVE_TOOLTIP = "x", N_("Remove this picture from the strip")
 # What is put in by ``format`` comes in this order, in any language or another one by {1} and {0}.
-STATUS = "step <b>{}</b> of {}"
-PACE = "{:.0f} steps per second · {:.0f} s left"
-PAUSED = "paused"
-STRIP_IS_FULL = "{} pictures are kept already; remove one (x) first"
-NO_MEMORY = "Not enough memory: {}."
-SMALLER = "Try size {}, and Reset."
-CONVERGED = "No step makes the loss any lower. Turn a slider, and Start."
-PROBLEM = "{}. Turn something, and Start."
-LOSSES = {"content": "content loss", "style": "style loss"}
-LAST_STEP = "{:.0f} steps"
-PLOT = "content and style loss against the step"
+STATUS = N_("step <b>{}</b> of {}")
+PACE = N_("{:.0f} steps per second · {:.0f} s left")
+PAUSED = N_("paused")
+STRIP_IS_FULL = N_("{} pictures are kept already; remove one (x) first")
+NO_MEMORY = N_("Not enough memory: {}.")
+SMALLER = N_("Try size {}, and Reset.")
+CONVERGED = N_("No step makes the loss any lower. Turn a slider, and Start.")
+PROBLEM = N_("{}. Turn something, and Start.")
+LOSSES = {"content": N_("content loss"), "style": N_("style loss")}
+LAST_STEP = N_("{:.0f} steps")
+PLOT = N_("content and style loss against the step")
 ENABLED = {  # the buttons that do not always work, and the states in which they do
     "Start": ("idle", "paused"),
     "Pause": ("running", "paused"),
@@ -83,8 +84,8 @@ class Canvas:
         self.bar = ipywidgets.IntProgress(**WIDE)
         self.status, self.message, self.plot = SafeHTML(), SafeHTML(), SafeHTML()
         self.buttons = {
-            name: ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, **WIDE)
-            for name, (icon, tooltip) in BUTTONS.items()
+            name: ipywidgets.Button(description=_(name), icon=icon, tooltip=_(tip), **WIDE)
+            for name, (icon, tip) in BUTTONS.items()
         }
         self.buttons["Start"].button_style = "primary"
         buttons = list(self.buttons.values())
@@ -125,12 +126,12 @@ class Canvas:
         """
         self.picture.value = picture
         self.bar.max, self.bar.value = end, step
-        status = markup(STATUS, step, end)
+        status = markup(_(STATUS), step, end)
         if steps_per_second and state == "running":
             seconds = max(0, end - step) / steps_per_second
-            status = markup("{} · {}", status, PACE.format(steps_per_second, seconds))
+            status = markup("{} · {}", status, _(PACE).format(steps_per_second, seconds))
         elif state == "paused":
-            status = markup("{} · {}", status, PAUSED)
+            status = markup("{} · {}", status, _(PAUSED))
         self.status.value = status
         self.plot.value = curves_svg(curve, end)
 
@@ -145,7 +146,8 @@ class Canvas:
         for name, states in ENABLED.items():
             self.buttons[name].disabled = state not in states
         pause = self.buttons["Pause"]
-        pause.description, pause.icon = RESUME if state == "paused" else PAUSE
+        text, pause.icon = RESUME if state == "paused" else PAUSE
+        pause.description = _(text)
 
     def say(self, text: str, link: Markup = NOTHING) -> None:
         """Show a message, or none.
@@ -222,11 +224,11 @@ class Strip:
             If the strip is full.
         """
         if len(self.kept) >= MAX_KEPT:
-            raise ValueError(STRIP_IS_FULL.format(MAX_KEPT))
+            raise ValueError(_(STRIP_IS_FULL).format(MAX_KEPT))
         image = result.image if image is None else image
         thumbnail = ipywidgets.Image(value=encode_image(image), format="jpeg")
-        back = ipywidgets.Button(description=BACK, tooltip=BACK_TOOLTIP)
-        remove = ipywidgets.Button(description=REMOVE, tooltip=REMOVE_TOOLTIP)
+        back = ipywidgets.Button(description=_(BACK), tooltip=_(BACK_TOOLTIP))
+        remove = ipywidgets.Button(description=REMOVE, tooltip=_(REMOVE_TOOLTIP))
         card = VBox([thumbnail, SafeHTML(caption), HBox([back, remove])]).add_class("nst-card")
         seal_widget(card)
         kept = KeptPicture(result, settings, card)
@@ -261,11 +263,12 @@ def explain(error: Exception, size: int) -> str:
         Shorter side of the picture, in pixels: where memory is short, a smaller one is proposed.
     """
     if isinstance(error, RuntimeError) and "allocate" in str(error):
-        error = MemoryError(f"{size} pixels are too many")  # torch names the line of its source
+        # Torch names the line of its source.
+        error = MemoryError(_("{} pixels are too many").format(size))
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error):
         smaller = int(0.7 * size) // 16 * 16
-        text = NO_MEMORY.format(error)
-        return text if "would fit" in text else " ".join([text, SMALLER.format(smaller)])
+        text = _(NO_MEMORY).format(error)
+        return text if "would fit" in text else " ".join([text, _(SMALLER).format(smaller)])
     if isinstance(error, (ValueError, OSError, ImportError)):
         return f"{error}"
     return f"{type(error).__name__}: {error}"
@@ -280,9 +283,9 @@ def explain_end(result: Result) -> str:
         Of the run.
     """
     if result.problem:
-        return PROBLEM.format(result.problem)
+        return _(PROBLEM).format(result.problem)
     if result.stopped == "converged":
-        return CONVERGED
+        return _(CONVERGED)
     return ""
 
 
@@ -306,7 +309,7 @@ def curves_svg(curve: Sequence[CurvePoint], end: int) -> Markup:
         "content": [(point.step, point.content) for point in points if point.content > 0],
         "style": [(point.step, point.style) for point in points if point.style > 0],
     }
-    values = [value for line in losses.values() for _, value in line]
+    values = [point[1] for line in losses.values() for point in line]
     low = math.floor(math.log10(min(values))) if values else -3
     high = math.ceil(math.log10(max(values))) if values else 1
     high = max(high, low + 1)
@@ -318,24 +321,25 @@ def curves_svg(curve: Sequence[CurvePoint], end: int) -> Markup:
 
     parts = []
     for power in range(low, high + 1, max(1, (high - low) // 4)):
-        _, y = place(0, 10.0**power)
+        y = place(0, 10.0**power)[1]
         parts.append(f'<path class="nst-grid" d="M{left} {y:.1f}H{width - 4}"/>')
         parts.append(
             f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g}</text>'
         )
-    ticks = ((0, "start", "{:.0f}"), (0.5, "middle", "{:.0f}"), (1, "end", LAST_STEP))
+    ticks = ((0, "start", "{:.0f}"), (0.5, "middle", "{:.0f}"), (1, "end", _(LAST_STEP)))
     for share, anchor, label in ticks:
-        x, _ = place(share * end, 1)
+        x = place(share * end, 1)[0]
         text = label.format(share * end)
         parts.append(f'<text x="{x:.1f}" y="{height - 4}" text-anchor="{anchor}">{text}</text>')
     for name, line in losses.items():
         if line:
             places = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in line)
             parts.append(f'<polyline class="nst-{name}" points="{places}"/>')
-    names = LOSSES.items()
-    key = "".join(f'<tspan class="nst-{name}-text" dx="12">{text}</tspan>' for name, text in names)
+    key = "".join(
+        f'<tspan class="nst-{name}-text" dx="12">{_(text)}</tspan>' for name, text in LOSSES.items()
+    )
     parts.append(f'<text x="{width - 196}" y="18" class="nst-key">{key}</text>')
     return Markup(  # numbers, and the names of the two losses
         f'<svg class="nst-plot" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{PLOT}">{"".join(parts)}</svg>'
+        f'aria-label="{_(PLOT)}">{"".join(parts)}</svg>'
     )

@@ -27,6 +27,7 @@ from nst_helpers.explorer.settings import (
 )
 from nst_helpers.explorer.weight_controls import WeightControls
 from nst_helpers.explorer.widgets import SafeHTML, markup, seal_widget
+from nst_helpers.language import _, current_language
 
 __all__: list[str] = []
 
@@ -78,8 +79,9 @@ class Controls:
         knobs = arrange_knobs(self.weights, self.fields["content_layer"], self.canvas.plot)
         rows, self.fold = arrange(self.canvas, knobs, self.choices, self.fields)
         if served:
-            rows.insert(1, SafeHTML(markup(TITLE)).add_class("nst-title"))
+            rows.insert(1, SafeHTML(markup(_(TITLE))).add_class("nst-title"))
         self.view = VBox([*rows, self.strip.view]).add_class("nst-explorer")
+        self.view.add_class(f"nst-{current_language()}")  # no widget has a lang attribute
         if served:
             self.view.add_class("nst-served")
         seal_widget(self.view)
@@ -149,7 +151,7 @@ class Controls:
         Parameters
         ----------
         actions : dict of str to callable
-            What to do when a button is pressed, by what is written on it.
+            What to do when a button is pressed, by what is written on it in English.
         on_setting : callable
             Given the name of a setting that has changed, if it is one of the fields and not the
             blend, which is read at each step as the weights are.
@@ -176,7 +178,7 @@ class Controls:
             What to do. A traceback of it would go nowhere.
         """
 
-        def handle(_: object) -> None:
+        def handle(event: object) -> None:
             try:
                 action()
             except Exception as error:

@@ -31,6 +31,7 @@ from nst_helpers.explorer.targets import LOSS_SETTINGS, Targets, styles_of
 from nst_helpers.explorer.widgets import close_widget, markup
 from nst_helpers.files.sources import as_path
 from nst_helpers.images import encode_image, save_image
+from nst_helpers.language import N_, _
 from nst_helpers.losses import StyleTransferLoss
 from nst_helpers.network.features import Features
 from nst_helpers.optimization import Progress, Result
@@ -38,11 +39,11 @@ from nst_helpers.optimization import Progress, Result
 __all__ = ["StyleTransferExplorer"]
 
 REDRAW_SECONDS = 0.1  # between two pictures
-WAITS_FOR_RESET = "Reset begins with the new setting; until then the old one is painted."
-IS_RUNNING = "It is running already. Pause and Stop are beside Start."
-REFUSED = "{}. Nothing was changed."
-SAVED = "saved {} · "
-CAPTION = "{}, step {}<br>alpha/beta {}"
+WAITS_FOR_RESET = N_("Reset begins with the new setting; until then the old one is painted.")
+IS_RUNNING = N_("It is running already. Pause and Stop are beside Start.")
+REFUSED = N_("{}. Nothing was changed.")
+SAVED = N_("saved {} · ")
+CAPTION = N_("{}, step {}<br>alpha/beta {}")
 
 
 class StyleTransferExplorer:
@@ -134,7 +135,7 @@ class StyleTransferExplorer:
         self._begin_from(self.run.result)
         if not self.run.threaded:
             frontend.prepare_colab()
-            self.controls.canvas.say(frontend.COLAB_NOTE)
+            self.controls.canvas.say(_(frontend.COLAB_NOTE))
         if served:
             frontend.refuse_new_widgets()
         frontend.close_predecessors(self)
@@ -152,11 +153,9 @@ class StyleTransferExplorer:
         return bundle
 
     def __repr__(self) -> str:
-        settings = self.settings
-        return (
-            f"StyleTransferExplorer({settings['content']!r}, {settings['style']!r}, "
-            f"size={settings['size']}, alpha/beta={self.controls.weights.ratio_text})"
-        )
+        settings, ratio = self.settings, self.controls.weights.ratio_text
+        pictures = f"{settings['content']!r}, {settings['style']!r}"
+        return f"StyleTransferExplorer({pictures}, size={settings['size']}, alpha/beta={ratio})"
 
     # --- what the buttons do ---------------------------------------------------------------------
 
@@ -165,7 +164,7 @@ class StyleTransferExplorer:
         self.controls.canvas.say("")
         self.run.end = self._next_end()
         if not self.run.start():
-            self.controls.canvas.say(IS_RUNNING)
+            self.controls.canvas.say(_(IS_RUNNING))
 
     def pause(self) -> None:
         """Hold the picture as it is, or let it go on."""
@@ -198,7 +197,7 @@ class StyleTransferExplorer:
         """Put the picture into the strip, with its settings."""
         result, settings = self._result(), self._applied_settings()
         styles, ratio = " + ".join(styles_of(settings)), self.controls.weights.ratio_text
-        caption = markup(CAPTION, styles, result.steps_done, ratio)
+        caption = markup(_(CAPTION), styles, result.steps_done, ratio)
         result = replace(result, continuation=None)  # which is large, and of one loss
         preview = self._targets.preview(result.image, settings["colors"])
         kept = self.controls.strip.add(result, settings, caption, preview)
@@ -253,7 +252,7 @@ class StyleTransferExplorer:
         try:
             self.controls.settings = settings
         except (ValueError, FileNotFoundError) as error:
-            self.controls.canvas.say(REFUSED.format(error))
+            self.controls.canvas.say(_(REFUSED).format(error))
             raise
 
     # --- the run's side: called between two steps, in its thread ---------------------------------
@@ -310,7 +309,7 @@ class StyleTransferExplorer:
             if name == "colors" and self.run.state == "idle":  # else the next step shows them
                 self._draw(self.run.result.image, self.run.result.steps_done)
         else:
-            self.controls.canvas.say(WAITS_FOR_RESET)
+            self.controls.canvas.say(_(WAITS_FOR_RESET))
 
     # --- the state between them ------------------------------------------------------------------
 
@@ -327,7 +326,7 @@ class StyleTransferExplorer:
         """Return the result as it is now."""
         result = self.run.so_far()
         if result is None:
-            raise TimeoutError("the step that is being taken has not ended yet; try again later")
+            raise TimeoutError(_("the step that is being taken has not ended yet; try again later"))
         return result
 
     def _applied_settings(self) -> dict[str, Any]:
@@ -346,5 +345,5 @@ class StyleTransferExplorer:
         settings, served = self._applied_settings(), self.controls.served
         sources = (settings["content"], *styles_of(settings))
         path, link = save_file(write, None if served else self.output, sources, ending)
-        self.controls.canvas.say("" if served else SAVED.format(path), link)
+        self.controls.canvas.say("" if served else _(SAVED).format(path), link)
         return path

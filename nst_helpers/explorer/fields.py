@@ -11,22 +11,24 @@ import ipywidgets
 from nst_helpers.explorer.settings import RANGES, SECOND, START, WHOLE
 from nst_helpers.explorer.widgets import WIDE
 from nst_helpers.images import sample_images
+from nst_helpers.language import N_, _
 from nst_helpers.losses import CONTENT_LAYERS
 
 __all__: list[str] = []
 
-LABELS = {"content": "content", "style": "style", SECOND: "second style"}
+LABELS = {"content": N_("content"), "style": N_("style"), SECOND: N_("second style")}
+STARTS = {"noise": N_("noise"), "content": N_("content"), "style": N_("style")}
 TOOLTIPS = {
-    "content": "The photograph: what is where. A new one counts from the next Reset.",
-    "style": "The painting: colours, strokes and motifs. Change it while it paints.",
-    SECOND: "Another painting, to be blended with the first one",
+    "content": N_("The photograph: what is where. A new one counts from the next Reset."),
+    "style": N_("The painting: colours, strokes and motifs. Change it while it paints."),
+    SECOND: N_("Another painting, to be blended with the first one"),
 }
-NO_PICTURE = "none"
+NO_PICTURE = N_("none")
 COLORS = {  # what the list says, and the setting
-    "the style's": "style",
-    "the content's, put back": "keep",
-    "the style's, matched": "match",
-    "luminance only": "luminance",
+    N_("the style's"): "style",
+    N_("the content's, put back"): "keep",
+    N_("the style's, matched"): "match",
+    N_("luminance only"): "luminance",
 }
 
 
@@ -77,21 +79,21 @@ def make_choice(role: str, served: bool) -> PictureChoice:
     path = None
     if not served:
         path = ipywidgets.Text(
-            placeholder="or path",
-            tooltip="The path of a picture on this machine, and Enter",
+            placeholder=_("or path"),
+            tooltip=_("The path of a picture on this machine, and Enter"),
             continuous_update=False,
             **WIDE,
         )
     upload = ipywidgets.FileUpload(
         accept="image/*",
-        description="Upload ≤ 8 MB",
-        tooltip="A picture of your own, up to 8 MB: browsers lose larger ones silently",
+        description=_("Upload ≤ 8 MB"),
+        tooltip=_("A picture of your own, up to 8 MB: browsers lose larger ones silently"),
         **WIDE,
     )
     names = list(sample_images())
-    options = [(NO_PICTURE, ""), *zip(names, names, strict=True)] if role == SECOND else names
+    options = [(_(NO_PICTURE), ""), *zip(names, names, strict=True)] if role == SECOND else names
     select = ipywidgets.Dropdown(
-        options=options, description=LABELS[role], tooltip=TOOLTIPS[role], **WIDE
+        options=options, description=_(LABELS[role]), tooltip=_(TOOLTIPS[role]), **WIDE
     )
     thumbnail = ipywidgets.Image(format="jpeg")
     thumbnail.layout.visibility = "hidden"
@@ -104,26 +106,29 @@ def make_fields() -> dict[str, ipywidgets.Widget]:
         "content_layer": ipywidgets.Dropdown(
             options=[f"relu{block}_2" for block in range(1, 6)],
             value=CONTENT_LAYERS[0],
-            description="content layer",
-            tooltip="Low: every pixel of the photograph counts. High: only what is where.",
+            description=_("content layer"),
+            tooltip=_("Low: every pixel of the photograph counts. High: only what is where."),
             **WIDE,
         ),
         "start": ipywidgets.Dropdown(
-            options=START,
-            description="start",
-            tooltip="What is on the canvas before the first step",
+            options=[(_(STARTS[name]), name) for name in START],
+            description=_("start"),
+            tooltip=_("What is on the canvas before the first step"),
             **WIDE,
         ),
         "size": _make_number(
-            "size", 192, 32, "Shorter side in pixels: the larger, the slower, the smaller strokes"
+            N_("size"),
+            192,
+            32,
+            N_("Shorter side in pixels: the larger, the slower, the smaller strokes"),
         ),
         "steps": _make_number(
-            "steps", 300, 50, "After how many steps to rest; Start adds as many again"
+            N_("steps"), 300, 50, N_("After how many steps to rest; Start adds as many again")
         ),
-        "seed": _make_number("seed", 0, 1, "Another seed, other noise"),
+        "seed": _make_number(N_("seed"), 0, 1, N_("Another seed, other noise")),
         "network": ipywidgets.Dropdown(
-            description="network",
-            tooltip="Who judges the picture. VGG-19 is downloaded once (548 MB), and slower.",
+            description=_("network"),
+            tooltip=_("Who judges the picture. VGG-19 is downloaded once (548 MB), and slower."),
             **WIDE,
         ),
         **_make_more(),
@@ -134,9 +139,9 @@ def _make_more() -> dict[str, ipywidgets.Widget]:
     """Return the widgets of what is folded away, but for the second style."""
     return {
         "colors": ipywidgets.Dropdown(
-            options=[*COLORS.items()],
-            description="colours",
-            tooltip="Put back: after each step. Matched: before. Luminance: both pictures grey.",
+            options=[(_(text), value) for text, value in COLORS.items()],
+            description=_("colours"),
+            tooltip=_("Put back: after each step. Matched: before. Luminance: both pictures grey."),
             **WIDE,
         ),
         "blend": ipywidgets.FloatSlider(
@@ -144,8 +149,8 @@ def _make_more() -> dict[str, ipywidgets.Widget]:
             min=RANGES["blend"][0],
             max=RANGES["blend"][1],
             step=0.01,
-            description="blend",
-            tooltip="Share of the second style: at 0 % the first one is alone",
+            description=_("blend"),
+            tooltip=_("Share of the second style: at 0 % the first one is alone"),
             readout_format=".0%",
             disabled=True,
             **WIDE,
@@ -156,8 +161,10 @@ def _make_more() -> dict[str, ipywidgets.Widget]:
             min=math.log2(RANGES["style_scale"][0]),
             max=math.log2(RANGES["style_scale"][1]),
             step=0.25,
-            description="strokes",
-            tooltip="How coarse: the size of the style's picture, from half to twice the content's",
+            description=_("strokes"),
+            tooltip=_(
+                "How coarse: the size of the style's picture, from half to twice the content's"
+            ),
             readout_format=".2f",
             continuous_update=False,
             **WIDE,
@@ -168,4 +175,4 @@ def _make_more() -> dict[str, ipywidgets.Widget]:
 def _make_number(name: str, value: int, step: int, tooltip: str) -> ipywidgets.BoundedIntText:
     least, most = WHOLE[name]
     numbers = partial(ipywidgets.BoundedIntText, value=value, min=least, max=most, step=step)
-    return numbers(description=name, tooltip=tooltip, **WIDE)
+    return numbers(description=_(name), tooltip=_(tooltip), **WIDE)

@@ -12,11 +12,12 @@ from IPython import get_ipython
 
 from nst_helpers.explorer.background import BackgroundRun
 from nst_helpers.explorer.widgets import close_widget
+from nst_helpers.language import N_
 
 __all__: list[str] = []
 
 
-COLAB_NOTE = (
+COLAB_NOTE = N_(
     "Colab shows nothing that comes from a thread, so Start keeps the notebook busy until its "
     "steps are done: sliders count from the next Start, and the cell's stop button interrupts."
 )

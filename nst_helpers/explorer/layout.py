@@ -12,15 +12,20 @@ from nst_helpers.explorer.canvas import Canvas
 from nst_helpers.explorer.fields import PictureChoice
 from nst_helpers.explorer.weight_controls import WeightControls
 from nst_helpers.explorer.widgets import Markup, SafeHTML, markup
+from nst_helpers.language import N_, _, current_language
 
 __all__: list[str] = []
 
 CSS = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
-TITLE = "<b>Neural style transfer</b> · Press Start, then turn something: the picture answers."
-LAYERS = "<b>style layers</b>: weights"
-CONTENT_LAYER = "<b>content</b> from"
-MORE = "More: a second style, colours, strokes"
-MORE_TOOLTIP = "Show or hide a second style, whose colours are painted, and how coarse strokes are"
+TITLE = N_("<b>Neural style transfer</b> · Press Start, then turn something: the picture answers.")
+LAYERS = N_("<b>style layers</b>: weights")
+CONTENT_LAYER = N_("<b>content</b> from")
+GONE = N_("The kernel is gone. Run the cell again for a new explorer.")
+LEFT = N_("This page was left, and what it painted is gone. Reload it to begin again.")
+MORE = N_("More: a second style, colours, strokes")
+MORE_TOOLTIP = N_(
+    "Show or hide a second style, whose colours are painted, and how coarse strokes are"
+)
 
 
 class Fold:
@@ -41,8 +46,8 @@ class Fold:
 
     def __init__(self, row: ipywidgets.Widget) -> None:
         self.row = row
-        self.button = ipywidgets.ToggleButton(description=MORE, tooltip=MORE_TOOLTIP)
-        self.button.observe(lambda _: self._show(), "value")
+        self.button = ipywidgets.ToggleButton(description=_(MORE), tooltip=_(MORE_TOOLTIP))
+        self.button.observe(lambda change: self._show(), "value")
         self._show()
 
     def open(self) -> None:
@@ -70,9 +75,9 @@ def arrange_knobs(
             weights.label,
             weights.ratio.add_class("nst-ratio"),
             weights.presets.add_class("nst-presets"),
-            HBox([SafeHTML(markup(LAYERS)), weights.equal]).add_class("nst-row"),
+            HBox([SafeHTML(markup(_(LAYERS))), weights.equal]).add_class("nst-row"),
             VBox(list(weights.layers.values())).add_class("nst-layers"),
-            HBox([SafeHTML(markup(CONTENT_LAYER)), content_layer]).add_class("nst-row"),
+            HBox([SafeHTML(markup(_(CONTENT_LAYER))), content_layer]).add_class("nst-row"),
             plot,
         ]
     ).add_class("nst-knobs")
@@ -119,10 +124,15 @@ def arrange(
     fold = Fold(HBox([second, sliders.add_class("nst-sliders"), colors]).add_class("nst-setup"))
     fold.row.add_class("nst-folded")
     rows = [
-        SafeHTML(Markup(f"<style>{CSS}</style>")),
+        SafeHTML(Markup(f"<style>{CSS}{_ends()}</style>")),
         HBox([canvas.view, knobs]).add_class("nst-main"),
         HBox([content, style, numbers]).add_class("nst-setup"),
         fold.button.add_class("nst-fold"),
         fold.row,
     ]
     return rows, fold
+
+
+def _ends() -> str:
+    """Return CSS with what a page says once its kernel has ended: no widget can do so then."""
+    return f'.nst-{current_language()} {{ --nst-gone: "{_(GONE)}"; --nst-left: "{_(LEFT)}"; }}'

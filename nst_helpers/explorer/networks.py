@@ -10,14 +10,15 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+from nst_helpers.language import N_, _
 from nst_helpers.network.features import Features
 from nst_helpers.network.load import load_network
+from nst_helpers.network.weights import CHOSE_BUNDLED, CHOSE_VGG19
 
 __all__: list[str] = []
 
-WHICH = ("network: bundled (", "network: VGG-19, found")  # the control shows that
-LOADING = "loading the network {} ..."
-OFFERED = {"bundled": "bundled", "VGG-19": "vgg19", "random weights": "random"}
+LOADING = N_("loading the network {} ...")
+OFFERED = {"bundled": N_("bundled"), "vgg19": "VGG-19", "random": N_("random weights")}
 
 
 class Networks:
@@ -48,7 +49,8 @@ class Networks:
     """
 
     def __init__(self, net: str | Path | Features, served: bool = False) -> None:
-        self.options, self.note = dict(OFFERED), ""
+        self.options = {_(text): name for name, text in OFFERED.items()}
+        self.note = ""
         if isinstance(net, Features):
             loaded, self.first = net, f"yours: {net.name}"
         else:
@@ -56,7 +58,7 @@ class Networks:
                 loaded = load_network(net)
             self.note = _note(printed.getvalue(), served)
             # A file goes by its name: settings travel, and its path is of this machine.
-            offered = loaded.source in OFFERED.values()
+            offered = loaded.source in OFFERED
             self.first = loaded.source if offered else loaded.name
         if served and self.first != "vgg19":
             del self.options["VGG-19"]
@@ -75,7 +77,7 @@ class Networks:
             Given what to tell people meanwhile, "" where that is over.
         """
         if name not in self.loaded:
-            say(LOADING.format(name))
+            say(_(LOADING).format(name))
             self.loaded[name] = load_network(name)
             say("")
         return self.loaded[name]
@@ -83,6 +85,7 @@ class Networks:
 
 def _note(printed: str, served: bool) -> str:
     """Return what ``load_network`` has printed, but for the line that says which one it is."""
-    lines = [line for line in printed.splitlines() if not line.startswith(WHICH)]
+    which = _(CHOSE_BUNDLED), _(CHOSE_VGG19)  # the control shows that
+    lines = [line for line in printed.splitlines() if line not in which]
     # Visitors of a page cannot delete files, and need not know where they are.
     return " ".join(line.split(": delete ")[0] if served else line for line in lines)

@@ -27,6 +27,7 @@ from nst_helpers.images import (
     sample_images,
     to_image,
 )
+from nst_helpers.language import _
 
 __all__: list[str] = []
 
@@ -152,8 +153,9 @@ class Pictures:
         filename, length = shorten(filename), len(content)
         if length > MAX_UPLOAD_BYTES:
             raise ValueError(
-                f"{filename} has {length / 2**20:.1f} MB; the most is 8 MB: make it smaller, "
-                "2000 pixels are plenty"
+                _(
+                    "{} has {:.1f} MB; the most is 8 MB: make it smaller, 2000 pixels are plenty"
+                ).format(filename, length / 2**20)
             )
         upload = Upload(bytes(content), filename)
         for name, earlier in self._uploads.items():
@@ -162,8 +164,10 @@ class Pictures:
         used = sum(len(upload.content) for upload in self._uploads.values())
         if len(self._uploads) >= MAX_UPLOADS or used + length > MAX_BYTES:
             raise ValueError(
-                f"{len(self._uploads)} pictures of {used / 2**20:.0f} MB are uploaded already, and "
-                f"{MAX_UPLOADS} or {MAX_BYTES // 2**20} MB are the most: begin again to upload more"
+                _(
+                    "{} pictures of {:.0f} MB are uploaded already, and {} or {} MB are the most: "
+                    "begin again to upload more"
+                ).format(len(self._uploads), used / 2**20, MAX_UPLOADS, MAX_BYTES // 2**20)
             )
         with ONE_AT_A_TIME:
             image = _read(upload, size)
@@ -314,7 +318,9 @@ def _read(upload: Upload, size: int) -> torch.Tensor:
 def _refuse_small(size: tuple[int, int]) -> None:
     if min(size) < MIN_SIDE:
         raise ValueError(
-            f"the picture has only {size[0]} x {size[1]} pixels; it needs {MIN_SIDE} on each side"
+            _("the picture has only {} x {} pixels; it needs {} on each side").format(
+                *size, MIN_SIDE
+            )
         )
 
 
@@ -324,6 +330,8 @@ def _refuse_large(pixels: tuple[int, int], size: int) -> None:
     width, height = (round(side * scale) for side in pixels)
     if width * height > MAX_PIXELS:
         raise ValueError(
-            f"at size {size} the picture would have {width} x {height} pixels, and "
-            f"{MAX_PIXELS // 10**6} million are the most: choose a smaller size, or crop it"
+            _(
+                "at size {} the picture would have {} x {} pixels, and {} million are the most: "
+                "choose a smaller size, or crop it"
+            ).format(size, width, height, MAX_PIXELS // 10**6)
         )

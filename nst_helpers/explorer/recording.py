@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nst_helpers.images import load_image, save_animation
+from nst_helpers.language import _
 
 __all__: list[str] = []
 
@@ -122,7 +123,7 @@ class Recording:
         """
         frames = list(self.frames)  # the run may go on
         if len(frames) < 2:
-            raise ValueError("there is no film yet: press Start first")
+            raise ValueError(_("there is no film yet: press Start first"))
         return save_animation([load_image(frame) for frame in frames], path)
 
 

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from nst_helpers.explorer.widgets import Markup, markup
+from nst_helpers.language import _
 
 __all__: list[str] = []
 
@@ -70,8 +71,8 @@ def download_link(path: Path) -> Markup:
     """
     data = base64.b64encode(path.read_bytes()).decode()
     kind = path.suffix.removeprefix(".")
-    link = '<a download="{}" href="data:image/{};base64,{}">download</a>'
-    return markup(link, path.name, kind, Markup(data))
+    link = '<a download="{}" href="data:image/{};base64,{}">{}</a>'
+    return markup(link, path.name, kind, Markup(data), _("download"))
 
 
 def _stem(name: str) -> str:

@@ -10,25 +10,26 @@ import ipywidgets
 from nst_helpers import _validate
 from nst_helpers.explorer.settings import parse_ratio
 from nst_helpers.explorer.widgets import WIDE, SafeHTML, markup
+from nst_helpers.language import N_, _
 from nst_helpers.losses import RATIOS, STYLE_LAYERS
 
 __all__: list[str] = []
 
 RECEPTIVE_FIELD = {  # what a style layer describes, and how many pixels one of its positions sees
-    "relu1_1": ("colours, and the finest grain", 3),
-    "relu2_1": ("threads and fine strokes", 10),
-    "relu3_1": ("strokes, small motifs", 24),
-    "relu4_1": ("large motifs", 68),
-    "relu5_1": ("the largest shapes", 156),
+    "relu1_1": (N_("colours, and the finest grain"), 3),
+    "relu2_1": (N_("threads and fine strokes"), 10),
+    "relu3_1": (N_("strokes, small motifs"), 24),
+    "relu4_1": (N_("large motifs"), 68),
+    "relu5_1": (N_("the largest shapes"), 156),
 }
-WEIGHT = "Weight of {}: a position sees {} pixels"
-RATIO = "<b>alpha / beta</b> = {}"
-RATIO_TOOLTIP = "To the right the picture obeys the photograph, to the left the painting."
-TEXTURE_ONLY, TEXTURE_TOOLTIP = "texture only", "Forget the photograph: alpha = 0"
-CONTENT_ONLY, CONTENT_TOOLTIP = "content only", "Forget the painting: beta = 0"
-NO_CONTENT, NO_STYLE = "0 (texture only)", "∞ (content only)"
-PAPER_TOOLTIP = "The paper's Fig. 4"
-EQUAL, EQUAL_TOOLTIP = "1/5 each", "As in the paper: all style layers alike"
+WEIGHT = N_("Weight of {}: a position sees {} pixels")
+RATIO = N_("<b>alpha / beta</b> = {}")
+RATIO_TOOLTIP = N_("To the right the picture obeys the photograph, to the left the painting.")
+TEXTURE_ONLY, TEXTURE_TOOLTIP = N_("texture only"), N_("Forget the photograph: alpha = 0")
+CONTENT_ONLY, CONTENT_TOOLTIP = N_("content only"), N_("Forget the painting: beta = 0")
+NO_CONTENT, NO_STYLE = N_("0 (texture only)"), N_("∞ (content only)")
+PAPER_TOOLTIP = N_("The paper's Fig. 4")
+EQUAL, EQUAL_TOOLTIP = N_("1/5 each"), N_("As in the paper: all style layers alike")
 
 
 class WeightControls:
@@ -52,14 +53,18 @@ class WeightControls:
             max=0,
             step=0.05,
             readout=False,
-            tooltip=RATIO_TOOLTIP,
+            tooltip=_(RATIO_TOOLTIP),
             **WIDE,
         )
-        options = [(TEXTURE_ONLY, 0.0), *((f"{r:.0e}".replace("e-0", "e-"), r) for r in RATIOS)]
+        options = [(_(TEXTURE_ONLY), 0.0), *((f"{r:.0e}".replace("e-0", "e-"), r) for r in RATIOS)]
         self.presets = ipywidgets.ToggleButtons(
-            options=[*options, (CONTENT_ONLY, math.inf)],
+            options=[*options, (_(CONTENT_ONLY), math.inf)],
             value=1e-2,
-            tooltips=[TEXTURE_TOOLTIP, *(PAPER_TOOLTIP for _ in RATIOS), CONTENT_TOOLTIP],
+            tooltips=[
+                _(TEXTURE_TOOLTIP),
+                *[_(PAPER_TOOLTIP)] * len(RATIOS),
+                _(CONTENT_TOOLTIP),
+            ],
         )
         self.layers = {
             layer: ipywidgets.FloatSlider(
@@ -68,15 +73,15 @@ class WeightControls:
                 max=1,
                 step=0.01,
                 description=layer,
-                tooltip=WEIGHT.format(what, pixels),
+                tooltip=_(WEIGHT).format(_(what), pixels),
                 **WIDE,
             )
             for layer, (what, pixels) in RECEPTIVE_FIELD.items()
         }
-        self.equal = ipywidgets.Button(description=EQUAL, tooltip=EQUAL_TOOLTIP, **WIDE)
-        self.ratio.observe(lambda _: self._ratio_moved(), "value")
-        self.presets.observe(lambda _: self._preset_pressed(), "value")
-        self.equal.on_click(lambda _: self.set_equal())
+        self.equal = ipywidgets.Button(description=_(EQUAL), tooltip=_(EQUAL_TOOLTIP), **WIDE)
+        self.ratio.observe(lambda change: self._ratio_moved(), "value")
+        self.presets.observe(lambda change: self._preset_pressed(), "value")
+        self.equal.on_click(lambda button: self.set_equal())
         self._show_ratio()
 
     @property
@@ -101,7 +106,7 @@ class WeightControls:
         """The ratio alpha / beta in words."""
         alpha, beta = self.alpha_beta
         if not (alpha and beta):
-            return NO_STYLE if alpha else NO_CONTENT
+            return _(NO_STYLE if alpha else NO_CONTENT)
         return re.sub(r"e([+-])0*(\d)", r"e\1\2", f"{alpha / beta:.2g}")
 
     @property
@@ -134,4 +139,4 @@ class WeightControls:
         self.presets.value = near[0] if near else None
 
     def _show_ratio(self) -> None:
-        self.label.value = markup(RATIO, self.ratio_text)
+        self.label.value = markup(_(RATIO), self.ratio_text)

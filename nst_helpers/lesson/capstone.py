@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from nst_helpers.images import noise_like, resize_image
+from nst_helpers.language import N_, _
+from nst_helpers.lesson.verdict import NOT_TRIED, NOT_YET, RAISES, RIGHT, YOURS, not_yet
 from nst_helpers.losses import LossTerms, StyleTransferLoss
 from nst_helpers.network.features import Features
 
@@ -40,18 +42,18 @@ def check_transfer(
     content, style : torch.Tensor
         (1, 3, H, W) and (1, 3, H', W').
     """
-    name = getattr(transfer, "__name__", "your function")
+    name = getattr(transfer, "__name__", _(YOURS))
     given = [_small(content), _small(style)]
     given.append(noise_like(given[0], seed=0).to(given[0].device))
     handed = [image.clone() for image in given]
     try:
         image = transfer(*handed)
     except NotImplementedError:
-        return f"Not tried yet: write {name}, and run this cell again. Or go on without."
+        return _(NOT_TRIED).format(name=name)
     except Exception as error:  # reported, so that the notebook runs on
-        return f"Not yet: {name} raises {type(error).__name__}: {error}"
+        return not_yet(RAISES, name=name, error=f"{type(error).__name__}: {error}")
     if hint := _unfit(image, name, given[0]) or _changed(handed, given):
-        return f"Not yet: {hint}"
+        return _(NOT_YET).format(hint)
     content, style, start = given
     image = image.detach().to(start)
     loss = StyleTransferLoss(net, content, style)
@@ -59,9 +61,11 @@ def check_transfer(
     with torch.no_grad():
         terms = [loss(each) for each in (image, start, content, painting)]
     if (image - start).abs().max() < NEARLY:
-        return (
-            "Not yet: the image is still the start: is the tensor that you return the one that the "
-            "optimiser has, and does the loop call backward() and step()?"
+        return not_yet(
+            N_(
+                "the image is still the start: is the tensor that you return the one that the "
+                "optimiser has, and does the loop call backward() and step()?"
+            )
         )
     return _judge(*terms)
 
@@ -74,14 +78,18 @@ def _small(image: Tensor) -> Tensor:
 def _unfit(image: object, name: str, content: Tensor) -> str:
     """Return what is wrong with an answer that is no image at all; "" for an image."""
     if not isinstance(image, Tensor):
-        return f"{name} must return the image, a tensor; it returned {type(image).__name__}"
+        kind = type(image).__name__
+        hint = _("{name} must return the image, a tensor; it returned {kind}")
+        return hint.format(name=name, kind=kind)
     if image.shape != content.shape:
-        return f"expected the start's shape {tuple(content.shape)}; got {tuple(image.shape)}"
+        hint = _("expected the start's shape {}; got {}")
+        return hint.format(tuple(content.shape), tuple(image.shape))
     if not image.isfinite().all():
-        return "some pixels are not finite numbers: try a smaller learning rate"
+        return _("some pixels are not finite numbers: try a smaller learning rate")
     outside = max(-image.min().item(), image.max().item() - 1)
     if outside > NEARLY:
-        return f"values are up to {outside:.2g} outside [0, 1]: clip what you return (not before)"
+        hint = _("values are up to {:.2g} outside [0, 1]: clip what you return (not before)")
+        return hint.format(outside)
     return ""
 
 
@@ -89,30 +97,36 @@ def _changed(handed: list[Tensor], given: list[Tensor]) -> str:
     """Return a hint if one of the images that were handed over was written into."""
     for name, now, before in zip(("content", "style", "start"), handed, given, strict=True):
         if now.requires_grad or not torch.equal(now.detach(), before):
-            return f"{name} itself was changed: paint on a copy, {name}.clone().requires_grad_()"
+            hint = _("{name} itself was changed: paint on a copy, {name}.clone().requires_grad_()")
+            return hint.format(name=name)
     return ""
 
 
 def _judge(image: LossTerms, start: LossTerms, photograph: LossTerms, painting: LossTerms) -> str:
     """Return the verdict on an image, from its two losses and those of what there was before."""
     if image.style >= start.style and image.content >= start.content:
-        return (
-            "Not yet: both losses are higher than at the start: is it zero_grad, backward, step, "
-            "in this order, and the learning rate about 0.05?"
+        return not_yet(
+            N_(
+                "both losses are higher than at the start: is it zero_grad, backward, step, "
+                "in this order, and the learning rate about 0.05?"
+            )
         )
     share = (image.style / photograph.style).item()
     if share > MOST_STYLE:
-        return (
-            f"Not yet: the style loss is {share:.0%} of the photograph's own, and should be less "
-            "than a quarter: more steps, or a smaller alpha; are all five layers in the sum?"
+        hint = N_(
+            "the style loss is {:.0%} of the photograph's own, and should be less than a quarter: "
+            "more steps, or a smaller alpha; are all five layers in the sum?"
         )
+        return not_yet(hint, share)
     rest = (image.content / painting.content).item()
     if rest > MOST_CONTENT:
-        return (
-            f"Not yet: this is the painting's texture: the content loss is {rest:.0%} of the "
-            "painting's own; a larger alpha, or is the content loss missing from the total?"
+        hint = N_(
+            "this is the painting's texture: the content loss is {:.0%} of the painting's own; "
+            "a larger alpha, or is the content loss missing from the total?"
         )
-    return (
-        f"Right: the style loss is {share:.0%} of the photograph's own, the content loss {rest:.0%}"
-        " of the painting's own, and nothing that was handed over has changed."
+        return not_yet(hint, rest)
+    text = _(
+        "the style loss is {:.0%} of the photograph's own, the content loss {:.0%} of the "
+        "painting's own, and nothing that was handed over has changed."
     )
+    return _(RIGHT).format(text.format(share, rest))

@@ -12,6 +12,8 @@ import torch
 
 from nst_helpers import _validate
 from nst_helpers.images import noise_like
+from nst_helpers.language import N_, _
+from nst_helpers.lesson.verdict import RIGHT, not_yet
 from nst_helpers.losses import CONTENT_LAYERS, LossTerms, StyleTransferLoss
 from nst_helpers.network.features import IMAGENET_MEAN, IMAGENET_STD, Features
 from nst_helpers.optimization import optimize
@@ -19,14 +21,16 @@ from nst_helpers.optimization import optimize
 __all__ = ["CAUSES", "check_diagnosis", "spoilt_images"]
 
 ALPHA = 1e-1  # of a sound transfer
-RATE = 1.0  # of Adam: the whole range of an image's values in one step
-CAUSES = {
-    "not normalised": "photograph and painting were normalised, the picture that is painted is not",
-    "batch mixed": "two paintings were in the batch, and one Gram matrix went across both",
-    "wrong convention": "alpha was meant for losses that are sums, and is used with means",
-    "rate too high": f"Adam's learning rate is {RATE:g} instead of 0.02",
-    "low content": "the content comes from relu1_1 instead of relu4_2",
-    "one style layer": "the style comes from relu1_1 only",
+RATE = 1.0  # of Adam, as CAUSES say: the whole range of an image's values in one step
+CAUSES = {  # marked for translation, as is what follows
+    "not normalised": N_(
+        "photograph and painting were normalised, the picture that is painted is not"
+    ),
+    "batch mixed": N_("two paintings were in the batch, and one Gram matrix went across both"),
+    "wrong convention": N_("alpha was meant for losses that are sums, and is used with means"),
+    "rate too high": N_("Adam's learning rate is 1 instead of 0.02"),
+    "low content": N_("the content comes from relu1_1 instead of relu4_2"),
+    "one style layer": N_("the style comes from relu1_1 only"),
 }
 ANSWERS = {
     "A": "low content",
@@ -38,12 +42,16 @@ ANSWERS = {
 }
 # What a cause would have done, for people who named it for another image.
 LOOK = {
-    "not normalised": "contrast and colours would be far too strong, with areas of pure black",
-    "batch mixed": "there would be shapes or colours that are not in this painting",
-    "wrong convention": "one of the two losses would count for nothing: nothing of the photograph",
-    "rate too high": "no loss would have fallen: noise, and neither photograph nor painting",
-    "low content": "relu1_1 knows nearly every pixel: the photograph would be there hair by hair",
-    "one style layer": "relu1_1 sees 3 x 3 pixels: the painting's colours, and not one stroke",
+    "not normalised": N_("contrast and colours would be far too strong, with areas of pure black"),
+    "batch mixed": N_("there would be shapes or colours that are not in this painting"),
+    "wrong convention": N_(
+        "one of the two losses would count for nothing: nothing of the photograph"
+    ),
+    "rate too high": N_("no loss would have fallen: noise, and neither photograph nor painting"),
+    "low content": N_(
+        "relu1_1 knows nearly every pixel: the photograph would be there hair by hair"
+    ),
+    "one style layer": N_("relu1_1 sees 3 x 3 pixels: the painting's colours, and not one stroke"),
 }
 
 
@@ -112,23 +120,25 @@ def check_diagnosis(diagnosis: Mapping[str, str]) -> str:
         It never raises, whatever the mapping is.
     """
     if not isinstance(diagnosis, Mapping):
-        return f"Not yet: a dict is needed, a cause for each letter; got {type(diagnosis).__name__}"
+        kind = type(diagnosis).__name__
+        return not_yet(N_("a dict is needed, a cause for each letter; got {}"), kind)
     tried = {letter: diagnosis.get(letter, "") for letter in ANSWERS}
     if not any(tried.values()):
-        return "Not tried yet: write a cause behind each letter, and run this cell again."
+        return _("Not tried yet: write a cause behind each letter, and run this cell again.")
     lines = [f"{letter}: {_judge(letter, cause)}" for letter, cause in tried.items()]
     right = sum(tried[letter] == cause for letter, cause in ANSWERS.items())
-    return "\n".join([*lines, f"{right} of {len(ANSWERS)} right"])
+    return "\n".join([*lines, _("{right} of {all} right").format(right=right, all=len(ANSWERS))])
 
 
 def _judge(letter: str, cause: object) -> str:
     if not cause:
-        return "not tried yet"
+        return _("not tried yet")
     if not isinstance(cause, str) or cause not in CAUSES:
-        return f"Not yet: {cause!r} is not one of {', '.join(map(repr, CAUSES))}"
+        hint = N_("{!r} is not one of {}")
+        return not_yet(hint, cause, ", ".join(map(repr, CAUSES)))
     if cause == ANSWERS[letter]:
-        return f"Right: {CAUSES[cause]}"
-    return f"Not yet: if that were the cause, {LOOK[cause]}"
+        return _(RIGHT).format(_(CAUSES[cause]))
+    return not_yet(N_("if that were the cause, {}"), _(LOOK[cause]))
 
 
 class _Unnormalised:
@@ -150,7 +160,7 @@ def _adam(loss: StyleTransferLoss, start: torch.Tensor, steps: int) -> torch.Ten
     """Return the last image, where ``optimize`` would return the best one."""
     image = start.clone().requires_grad_()
     adam = torch.optim.Adam([image], lr=RATE)
-    for _ in range(steps):
+    for _step in range(steps):
         adam.zero_grad()
         loss(image).total.sum().backward()
         adam.step()

@@ -17,7 +17,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from nst_helpers.lesson.verdict import verdict
+from nst_helpers.language import N_, _
+from nst_helpers.lesson.verdict import YOURS, verdict
 
 __all__ = ["check_guided_gram", "check_match_colours"]
 
@@ -39,27 +40,28 @@ def check_guided_gram(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     total, positions = weights.sum(3, keepdim=True), maps.shape[3]
     whole = (maps @ maps.mT / positions).expand_as(expected)
     mistakes = {
-        "divide by the sum of each region's mask, not by H * W: a small region has few positions": (
-            summed / positions
-        ),
-        "unscaled: divide by the sum of each region's mask": summed,
-        "the mask is in both factors, so it counts as its square: give each factor its root": (
+        N_(
+            "divide by the sum of each region's mask, not by H * W: a small region has few "
+            "positions"
+        ): (summed / positions),
+        N_("unscaled: divide by the sum of each region's mask"): summed,
+        N_("the mask is in both factors, so it counts as its square: give each factor its root"): (
             squared / total
         ),
-        "the mask counts as its square; its squares add up to 1, but m itself is the weight": (
+        N_("the mask counts as its square; its squares add up to 1, but m itself is the weight"): (
             squared / weights.square().sum(3, keepdim=True)
         ),
-        "the mask counts as its square, and the numbers are unscaled": squared,
-        "divided twice: by the sum of the mask only, not by the positions as well": (
+        N_("the mask counts as its square, and the numbers are unscaled"): squared,
+        N_("divided twice: by the sum of the mask only, not by the positions as well"): (
             summed / total / positions
         ),
-        "divided by too much: by the sum of the mask only, not by the filters": (
+        N_("divided by too much: by the sum of the mask only, not by the filters"): (
             expected / features.shape[1]
         ),
-        "the regions are added up: one matrix for each": expected.sum(1),
-        "the images of the batch are added up: one matrix for each": expected.sum(0),
-        "that is the Gram matrix of the whole, for each region: the mask is left out": whole,
-        "that is the Gram matrix of the whole: multiply each position by the region's mask": (
+        N_("the regions are added up: one matrix for each"): expected.sum(1),
+        N_("the images of the batch are added up: one matrix for each"): expected.sum(0),
+        N_("that is the Gram matrix of the whole, for each region: the mask is left out"): whole,
+        N_("that is the Gram matrix of the whole: multiply each position by the region's mask"): (
             whole[:, 0]
         ),
     }
@@ -80,13 +82,16 @@ def check_match_colours(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     image = 0.5 + 0.1 * _mixed(_random(1, 3, 4, 6, seed=13), 0.5)
     reference = 0.3 + 0.2 * _mixed(_random(1, 3, 3, 8, seed=14), -0.8)
 
+    is_image = True
+
     def moments_of_answer(image: Tensor, reference: Tensor) -> Tensor:
+        nonlocal is_image
         answer = function(image, reference)
         is_image = isinstance(answer, Tensor) and answer.shape == image.shape
         # What is only the style before the transfer needs no gradient.
         return _fast_moments(answer) + 0 * image.sum() if is_image else answer
 
-    moments_of_answer.__name__ = getattr(function, "__name__", "your function")
+    moments_of_answer.__name__ = getattr(function, "__name__", _(YOURS))
     line = verdict(
         moments_of_answer,
         (image, reference),
@@ -94,8 +99,7 @@ def check_match_colours(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         _mistakes_of_colours(image, reference),
     )
     # What is no image at all has no moments, and its own shape is what to talk about.
-    is_shape = line.startswith("Not yet: expected shape")
-    return verdict(function, (image, reference), image, {}) if is_shape else line
+    return line if is_image else verdict(function, (image, reference), image, {})
 
 
 def _mistakes_of_colours(image: Tensor, reference: Tensor) -> dict[str, Tensor]:
@@ -108,30 +112,32 @@ def _mistakes_of_colours(image: Tensor, reference: Tensor) -> dict[str, Tensor]:
     low, target_low = torch.linalg.cholesky(s), torch.linalg.cholesky(t)
     right = target_root @ torch.linalg.inv(root)
     answers = {
-        "that is the image as it was": x,
-        "the mean is the reference's; now the covariance: a 3 x 3 matrix times x": (
+        N_("that is the image as it was"): x,
+        N_("the mean is the reference's; now the covariance: a 3 x 3 matrix times x"): (
             centred + target_mean
         ),
-        "the covariance is right; the mean is not: add the reference's mean": right @ centred,
-        "the mean stays the image's own: add the reference's": right @ centred + mean,
-        "subtract the image's mean before multiplying, or A moves it as well": (
+        N_("the covariance is right; the mean is not: add the reference's mean"): right @ centred,
+        N_("the mean stays the image's own: add the reference's"): right @ centred + mean,
+        N_("subtract the image's mean before multiplying, or A moves it as well"): (
             right @ x + target_mean
         ),
-        "each channel has the right mean and spread, but red, green and blue vary together: "
-        "scale by a matrix, not by three numbers": ratio * centred + target_mean,
-        "a covariance is quadratic, so take roots: A = T^(1/2) S^(-1/2)": (
+        N_(
+            "each channel has the right mean and spread, but red, green and blue vary together: "
+            "scale by a matrix, not by three numbers"
+        ): (ratio * centred + target_mean),
+        N_("a covariance is quadratic, so take roots: A = T^(1/2) S^(-1/2)"): (
             t @ torch.linalg.inv(s) @ centred + target_mean
         ),
-        "the order of the two factors: first S^(-1/2), which stands on the right, then T^(1/2)": (
-            torch.linalg.inv(root) @ target_root @ centred + target_mean
-        ),
-        "the order of the two factors: first L_S^-1, which stands on the right, then L_T": (
+        N_(
+            "the order of the two factors: first S^(-1/2), which stands on the right, then T^(1/2)"
+        ): (torch.linalg.inv(root) @ target_root @ centred + target_mean),
+        N_("the order of the two factors: first L_S^-1, which stands on the right, then L_T"): (
             torch.linalg.inv(low) @ target_low @ centred + target_mean
         ),
-        "that goes the other way: from the reference's covariance to the image's": (
+        N_("that goes the other way: from the reference's covariance to the image's"): (
             torch.linalg.inv(right) @ centred + target_mean
         ),
-        "white: the covariance is 1; now multiply by the root of the reference's": (
+        N_("white: the covariance is 1; now multiply by the root of the reference's"): (
             torch.linalg.inv(root) @ centred + target_mean
         ),
     }

@@ -17,6 +17,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from nst_helpers.language import N_
 from nst_helpers.lesson.capstone import check_transfer as check_transfer
 from nst_helpers.lesson.verdict import verdict
 from nst_helpers.network.features import IMAGENET_MEAN, IMAGENET_STD
@@ -52,10 +53,14 @@ def check_im_convert(function: Callable[[Tensor], Tensor]) -> str:
     swapped = ((values + mean) * std).clamp(0, 1)
     forward = ((values - mean) / std).clamp(0, 1)
     mistakes = {
-        "clip to [0, 1] at the end: no screen shows less than black or more than white": unclipped,
-        "the order: normalising subtracted the mean and then divided, so first multiply": swapped,
-        "this normalises a second time; multiply by STD and add MEAN to go back": forward,
-        "the values were divided by STD as well: multiply by it": (values + mean).clamp(0, 1),
+        N_(
+            "clip to [0, 1] at the end: no screen shows less than black or more than white"
+        ): unclipped,
+        N_(
+            "the order: normalising subtracted the mean and then divided, so first multiply"
+        ): swapped,
+        N_("this normalises a second time; multiply by STD and add MEAN to go back"): forward,
+        N_("the values were divided by STD as well: multiply by it"): (values + mean).clamp(0, 1),
     }
     return verdict(function, (values,), expected, mistakes)
 
@@ -74,15 +79,15 @@ def check_content_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     squares = difference.square()
     mistakes = {
         **_mistakes_of_a_mean_square(difference),
-        "summed instead of averaged: divide by N * H * W, or use mean": squares.sum((1, 2, 3)),
-        "the paper's equation 1 is half a sum; here we average, so that size does not matter": (
+        N_("summed instead of averaged: divide by N * H * W, or use mean"): squares.sum((1, 2, 3)),
+        N_("the paper's equation 1 is half a sum; here we average, so that size does not matter"): (
             squares.sum((1, 2, 3)) / 2
         ),
-        "square the differences rather than take their absolute value": (
+        N_("square the differences rather than take their absolute value"): (
             difference.abs().mean((1, 2, 3))
         ),
-        "averaged over the filters only: over positions too": squares.mean(1),
-        "this is the square root of it; leave the root out": squares.mean((1, 2, 3)).sqrt(),
+        N_("averaged over the filters only: over positions too"): squares.mean(1),
+        N_("this is the square root of it; leave the root out"): squares.mean((1, 2, 3)).sqrt(),
     }
     return verdict(function, (features, target), expected, mistakes)
 
@@ -102,23 +107,24 @@ def check_gram_matrix(function: Callable[[Tensor], Tensor]) -> str:
     mixed = unrolled.reshape(batch * filters, positions)
     centred = unrolled - unrolled.mean(2, keepdim=True)
     mistakes = {
-        "unscaled: divide by the number of positions M = H * W": summed,
-        "transposed: this compares positions (M x M); G compares filters (N x N), F times F^T": (
-            unrolled.mT @ unrolled / positions
-        ),
-        "transposed: this compares positions (M x M), and is unscaled: F times F^T, divided by M": (
-            unrolled.mT @ unrolled
-        ),
-        "the images of the batch are mixed: one N x N matrix for each, so keep dimension 0": (
+        N_("unscaled: divide by the number of positions M = H * W"): summed,
+        N_(
+            "transposed: this compares positions (M x M); G compares filters (N x N), F times F^T"
+        ): (unrolled.mT @ unrolled / positions),
+        N_(
+            "transposed: this compares positions (M x M), and is unscaled: F times F^T, divided "
+            "by M"
+        ): (unrolled.mT @ unrolled),
+        N_("the images of the batch are mixed: one N x N matrix for each, so keep dimension 0"): (
             mixed @ mixed.T / positions
         ),
-        "the images of the batch are mixed, and the numbers are unscaled": mixed @ mixed.T,
-        "summed over the batch: one matrix for each image": (summed / positions).sum(0),
-        "averaged over the batch: one matrix for each image": (summed / positions).mean(0),
-        "divided by too much: by the positions M = H * W only, not by the filters": (
+        N_("the images of the batch are mixed, and the numbers are unscaled"): mixed @ mixed.T,
+        N_("summed over the batch: one matrix for each image"): (summed / positions).sum(0),
+        N_("averaged over the batch: one matrix for each image"): (summed / positions).mean(0),
+        N_("divided by too much: by the positions M = H * W only, not by the filters"): (
             summed / (filters * positions)
         ),
-        "the mean was subtracted: that is the covariance; the Gram matrix keeps the mean": (
+        N_("the mean was subtracted: that is the covariance; the Gram matrix keeps the mean"): (
             centred @ centred.mT / positions
         ),
     }
@@ -143,20 +149,20 @@ def check_keep_colours(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     weights = _per_channel(shares)
     new, old = ((weights * image).sum(1, keepdim=True) for image in (result, content))
     mistakes = {
-        "exchanged: this keeps the result's colours and takes the content's luminance": (
+        N_("exchanged: this keeps the result's colours and takes the content's luminance"): (
             result + old - new
         ),
-        "subtract the content's own luminance first, or it counts twice": content + new,
-        "that is the luminance alone, a grey picture: add the content's colours": (
+        N_("subtract the content's own luminance first, or it counts twice"): content + new,
+        N_("that is the luminance alone, a grey picture: add the content's colours"): (
             new.expand_as(result)
         ),
-        "the wrong sign: add the result's luminance and subtract the content's": (
+        N_("the wrong sign: add the result's luminance and subtract the content's"): (
             content - new + old
         ),
-        "the mean of R, G and B is not the luminance: green weighs most": (
+        N_("the mean of R, G and B is not the luminance: green weighs most"): (
             content + (result - content).mean(1, keepdim=True)
         ),
-        "the channels were weighted, but not added up": content + weights * (result - content),
+        N_("the channels were weighted, but not added up"): content + weights * (result - content),
     }
     return verdict(function, (result, content), expected, mistakes)
 
@@ -177,18 +183,20 @@ def check_ratio_from_paper(function: Callable[[Tensor, int, int], Tensor]) -> st
     expected = torch.tensor([ratio * content / style for ratio in ratios.tolist()])
     values = filters * positions
     mistakes = {
-        "the wrong way round: this goes from the normalised convention to the paper's": (
+        N_("the wrong way round: this goes from the normalised convention to the paper's"): (
             ratios / (2 * values)
         ),
-        "the style loss has a constant too: the paper's is a quarter of the normalised one": (
+        N_("the style loss has a constant too: the paper's is a quarter of the normalised one"): (
             ratios * values / 2
         ),
-        "the content loss has a half in front of its sum": ratios * 4 * values,
-        "dividing by a quarter makes it larger": ratios * values / 8,
-        "a half divided by a quarter is 2": ratios * values,
-        "the content loss sums over the N filters, too": ratios * 2 * positions,
-        "the content loss sums over the M positions, too": ratios * 2 * filters,
-        "the conventions differ, so the ratios do: how many numbers does the sum add up?": ratios,
+        N_("the content loss has a half in front of its sum"): ratios * 4 * values,
+        N_("dividing by a quarter makes it larger"): ratios * values / 8,
+        N_("a half divided by a quarter is 2"): ratios * values,
+        N_("the content loss sums over the N filters, too"): ratios * 2 * positions,
+        N_("the content loss sums over the M positions, too"): ratios * 2 * filters,
+        N_(
+            "the conventions differ, so the ratios do: how many numbers does the sum add up?"
+        ): ratios,
     }
     return verdict(function, (ratios, filters, positions), expected, mistakes)
 
@@ -209,14 +217,14 @@ def check_style_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     squares = difference.square()
     mistakes = {
         **_mistakes_of_a_mean_square(difference),
-        "summed instead of averaged: use the mean over the N x N entries": squares.sum((1, 2)),
-        "unscaled: divide each Gram matrix by its own number of positions": (
+        N_("summed instead of averaged: use the mean over the N x N entries"): squares.sum((1, 2)),
+        N_("unscaled: divide each Gram matrix by its own number of positions"): (
             (sums[0] - sums[1]).square().mean((1, 2))
         ),
-        "the two images differ in size: divide each Gram matrix by its own H * W": (
+        N_("the two images differ in size: divide each Gram matrix by its own H * W"): (
             (sums[0] / 8 - sums[1] / 8).square().mean((1, 2))
         ),
-        "the paper's equation 4 has another quarter; here it is left out": (
+        N_("the paper's equation 4 has another quarter; here it is left out"): (
             squares.mean((1, 2)) / 4
         ),
     }
@@ -236,13 +244,15 @@ def check_total_loss(function: Callable[[Tensor, Tensor, float, float], Tensor])
     pairs = zip(content.tolist(), style.tolist(), strict=True)
     expected = torch.tensor([alpha * c + beta * s for c, s in pairs])
     mistakes = {
-        "alpha and beta are exchanged: alpha goes with the content": beta * content + alpha * style,
-        "the images of the batch are mixed: one number for each": expected.sum(),
-        "averaged over the batch: one number for each image": expected.mean(),
-        "this takes the ratio alpha / beta and leaves the style as it is; use both weights": (
+        N_("alpha and beta are exchanged: alpha goes with the content"): (
+            beta * content + alpha * style
+        ),
+        N_("the images of the batch are mixed: one number for each"): expected.sum(),
+        N_("averaged over the batch: one number for each image"): expected.mean(),
+        N_("this takes the ratio alpha / beta and leaves the style as it is; use both weights"): (
             alpha / beta * content + style
         ),
-        "unscaled: multiply by alpha and beta": content + style,
+        N_("unscaled: multiply by alpha and beta"): content + style,
     }
     return verdict(function, (content, style, alpha, beta), expected, mistakes)
 
@@ -262,12 +272,14 @@ def check_weighted_style(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     each = weights[:, None] * losses
     average = expected / weights.sum()
     mistakes = {
-        "summed over the batch too: one number for each image": expected.sum(),
-        "that is one number for each layer: sum over the layers, not over the images": each.sum(1),
-        "averaged over the layers; the weights say already how much each counts": expected / 3,
-        "divided by the sum of the weights: equation 5 takes them as they are": average,
-        "the weights are left out": losses.sum(0),
-        "weighted, but not summed over the layers yet": each,
+        N_("summed over the batch too: one number for each image"): expected.sum(),
+        N_("that is one number for each layer: sum over the layers, not over the images"): (
+            each.sum(1)
+        ),
+        N_("averaged over the layers; the weights say already how much each counts"): expected / 3,
+        N_("divided by the sum of the weights: equation 5 takes them as they are"): average,
+        N_("the weights are left out"): losses.sum(0),
+        N_("weighted, but not summed over the layers yet"): each,
     }
     return verdict(function, (losses, weights), expected, mistakes)
 
@@ -276,11 +288,11 @@ def _mistakes_of_a_mean_square(difference: Tensor) -> dict[str, Tensor]:
     """Return what goes wrong in any mean of squares per image, of a difference (B, ...)."""
     squares = difference.square()
     return {
-        "the images of the batch are mixed: one number for each, so leave dimension 0 alone": (
+        N_("the images of the batch are mixed: one number for each, so leave dimension 0 alone"): (
             squares.mean()
         ),
-        "summed over everything, the batch too: average within each image": squares.sum(),
-        "square the differences, so that too much and too little do not cancel": (
+        N_("summed over everything, the batch too: average within each image"): squares.sum(),
+        N_("square the differences, so that too much and too little do not cancel"): (
             difference.flatten(1).mean(1)
         ),
     }

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["verdict"]
+from nst_helpers.language import N_, _
+
+__all__ = ["not_yet", "verdict"]
+
+RIGHT, NOT_YET = N_("Right: {}"), N_("Not yet: {}")
+NOT_TRIED = N_("Not tried yet: write {name}, and run this cell again. Or go on without.")
+RAISES = N_("{name} raises {error}")
+YOURS = N_("your function")
 
 
 def verdict(
@@ -28,34 +35,51 @@ def verdict(
     expected : Tensor
         What it should return, in shape and value, and attached to the graph.
     mistakes : mapping of str to Tensor
-        A hint to what a function returns that deserves it.
+        A hint, marked for translation, to what a function returns that deserves it.
 
     Returns
     -------
     str
-        "Right: ...", "Not yet: ..." or "Not tried yet: ...".
+        "Right: ...", "Not yet: ..." or "Not tried yet: ...", in the language in force.
     """
-    name = getattr(function, "__name__", "your function")
+    name = getattr(function, "__name__", _(YOURS))
     inputs = [a.clone().requires_grad_() if torch.is_tensor(a) else a for a in arguments]
     try:
         answer = function(*inputs)
     except NotImplementedError:
-        return f"Not tried yet: write {name}, and run this cell again. Or go on without."
+        return _(NOT_TRIED).format(name=name)
     except Exception as error:  # reported, so that the notebook runs on
-        return f"Not yet: {name} raises {type(error).__name__}: {error}"
+        return not_yet(RAISES, name=name, error=f"{type(error).__name__}: {error}")
     if not isinstance(answer, Tensor):
-        return f"Not yet: {name} must return a tensor; it returned {type(answer).__name__}"
+        hint = N_("{name} must return a tensor; it returned {kind}")
+        return not_yet(hint, name=name, kind=type(answer).__name__)
     if _is_close(answer, expected):
         if answer.requires_grad:
-            return f"Right: {name} does the same as a slow loop over every number."
-        return "Not yet: the numbers are right, but cut off from autograd: no detach, no item"
+            same = _("{name} does the same as a slow loop over every number.")
+            return _(RIGHT).format(same.format(name=name))
+        return not_yet(N_("the numbers are right, but cut off from autograd: no detach, no item"))
     for hint, value in mistakes.items():
         if _is_close(answer, value):
-            return f"Not yet: {hint}"
+            return not_yet(hint)
     if answer.shape != expected.shape:
-        return f"Not yet: expected shape {tuple(expected.shape)}; got {tuple(answer.shape)}"
+        hint, shapes = N_("expected shape {}; got {}"), (expected.shape, answer.shape)
+        return not_yet(hint, *map(tuple, shapes))
     largest = (answer.detach() - expected).abs().max().item()
-    return f"Not yet: the shape is right; one of the numbers is off by {largest:.3g}"
+    return not_yet(N_("the shape is right; one of the numbers is off by {:.3g}"), largest)
+
+
+def not_yet(hint: str, *values: object, **named: object) -> str:
+    """Return "Not yet: " and a hint, in the language in force.
+
+    Parameters
+    ----------
+    hint : str
+        Marked for translation.
+    *values, **named : object
+        What is put in for its braces; a hint without any stays as it is.
+    """
+    hint = _(hint)
+    return _(NOT_YET).format(hint.format(*values, **named) if values or named else hint)
 
 
 def _is_close(answer: Tensor, value: Tensor) -> bool:

@@ -16,6 +16,7 @@ from nst_helpers.engine.devices import (
     own_modes,
     validate_device,
 )
+from nst_helpers.language import _
 from nst_helpers.network.features import Features, Pooling
 from nst_helpers.network.input_formats import InputFormat
 from nst_helpers.network.normalisation import normalise_on_samples
@@ -78,7 +79,7 @@ def load_network(
     net = Features(weights, pooling, metadata["name"], scale, metadata.get("source", "")).to(device)
     done = metadata.get("normalised", "")
     if normalise and done == AUTHORS:
-        print(f"network: {net.name}: normalised by its authors, and left as it is")
+        print(_("network: {}: normalised by its authors, and left as it is").format(net.name))
     elif normalise and not done.startswith(pooling):
         net = normalise_on_samples(net)
     return net.to_precision(best_precision(device) if precision == "auto" else precision)

@@ -18,6 +18,7 @@ import torch
 from nst_helpers import _validate
 from nst_helpers.download import fetch_file
 from nst_helpers.files.sources import as_path
+from nst_helpers.language import N_, _
 from nst_helpers.network.input_formats import (
     INPUT_FORMATS,
     InputFormat,
@@ -36,6 +37,8 @@ VGG19_SHA256 = "dcbb9e9d"  # its first digits, which torchvision writes into the
 VGG19_FILE = f"vgg19-{VGG19_SHA256}.pth"  # VGG19_Weights.IMAGENET1K_V1
 AUTHORS = "by its authors, max pooling"  # the metadata "normalised" of Gatys et al.'s VGG-19
 
+CHOSE_BUNDLED = N_("network: bundled (VGG-19 itself, a 548 MB download: load_network('vgg19'))")
+CHOSE_VGG19 = N_("network: VGG-19, found on this machine (the small one: load_network('bundled'))")
 KINDS = ("weight", "bias")
 
 StateDict: TypeAlias = dict[str, torch.Tensor]
@@ -126,7 +129,7 @@ def _load_auto() -> tuple[StateDict, dict[str, str]]:
     """Choose a source, and print one line that says which and names the other."""
     path = _vgg19_path()
     if not path.is_file():
-        print("network: bundled (VGG-19 itself, a 548 MB download: load_network('vgg19'))")
+        print(_(CHOSE_BUNDLED))
         return _load_named("bundled")
     try:
         loaded = _load_named("vgg19")
@@ -139,7 +142,7 @@ def _load_auto() -> tuple[StateDict, dict[str, str]]:
             "and load_network('vgg19') fetches it again"
         )
         return _load_named("bundled")
-    print("network: VGG-19, found on this machine (the small one: load_network('bundled'))")
+    print(_(CHOSE_VGG19))
     return loaded
 
 
