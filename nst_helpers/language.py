@@ -1,7 +1,7 @@
 """The language of what people read: labels, hints, messages. English is the source.
 
 The catalogues are gettext's, in ``locale``. Text is marked where it stands: ``_("...")`` translates
-now, ``N_("...")`` only marks what is translated later, when it is shown.
+now, ``N_("...")`` only marks what is translated later, when it is shown. Knows no other module.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
-
-from nst_helpers import _validate
 
 __all__ = ["set_language"]
 
@@ -42,7 +40,10 @@ def set_language(language: str) -> None:
     ValueError
         If there is no translation into it.
     """
-    os.environ["NST_LANG"] = _validate.one_of("language", language, languages())
+    if language not in languages():
+        there_are = ", ".join(map(repr, languages()))
+        raise ValueError(f"language must be one of {there_are}; got {language!r}")
+    os.environ["NST_LANG"] = language
 
 
 @cache

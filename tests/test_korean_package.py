@@ -7,6 +7,7 @@ import re
 from string import Formatter
 
 import pytest
+import torch
 from test_exercises import MISTAKES, SOLUTIONS
 
 import nst_helpers as nst
@@ -177,6 +178,12 @@ def test_the_line_of_the_network_is_korean_and_the_explorer_leaves_it_out(in_kor
         assert not explorer.controls.canvas.message.value
         labels = dict(explorer.controls.fields["network"].options)
         assert labels["내장 신경망"] == "bundled"
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_the_device_is_described_in_korean(in_korean, monkeypatch, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert nst.describe_device("cpu").startswith(f"CPU (스레드 {threads}개, ")
 
 
 # --- in a browser --------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ LESSON = [name for name in MODULES if name.startswith("lesson.")]
 SUB_PACKAGES = [name for name in TREES if name.endswith(".__init__")]
 # A module of the package, or a sub-package, imports only from the rows above its own.
 ROWS = [
-    {"_validate", "_signals", "download", "files"},
-    {"_console", "images", "engine", "language"},
+    {"_validate", "_signals", "download", "files", "language"},
+    {"_console", "images", "engine"},
     {"network", "control", "layer_losses", "_convert", "_outputs", "_option_values"},
     {"losses", "optimization", "_option_checks", "_contents"},
     {"_job", "cluster", "prints", "_options", "_conventions", "_watch", "_inputs", "_endings"},

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from nst_helpers import _validate
+from nst_helpers.language import _
 
 __all__ = [
     "best_device",
@@ -92,7 +93,8 @@ def describe_device(device: torch.device | str) -> str:
     if device.type == "mps":
         return "GPU (Apple, MPS)"
     threads = torch.get_num_threads()
-    return f"CPU ({threads} thread{'s' * (threads > 1)}, {platform.machine()})"
+    text = _("CPU ({} threads, {})") if threads > 1 else _("CPU ({} thread, {})")
+    return text.format(threads, platform.machine())
 
 
 def best_precision(device: torch.device | str) -> Precision:
