@@ -133,6 +133,8 @@ def with_links(text: str, folder: Path, target: Path) -> str:
 
     def link(match: re.Match[str]) -> str:
         path, anchor = match[1], match[2] or ""
+        if path == "README.ko.md":  # each edition's page leads to the other
+            return "](README.md)"
         if (folder / path).parent == ROOT / "notebooks":
             return match[0]  # notebooks lie beside each other in both editions
         file = (folder / path).resolve()

@@ -16,9 +16,9 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 # Which of a notebook's figures, counted from 0; -1 is the last one.
 FIGURES = {
-    "00_start_here": 5,
+    "00_start_here": 7,
     "01_content_reconstruction": 5,
-    "02_texture": 4,
+    "02_texture": 2,
     "03_alpha_beta_sweep": 1,
     "04_style_transfer": -1,
     "05_sliders": 4,
