@@ -28,9 +28,9 @@ site: .venv/installed
 # not come. With more, the explorer can say that 8 MB is its limit.
 MESSAGES = tornado_settings='{"websocket_max_message_size": 104857600}'
 
-# Its root is the repository, so that the notebooks' links to README open, too.
+# Its root is the repository, so that the notebooks' links to README open, too. NST_LANG=ko: in Korean.
 lab: .venv/installed
-	$(BIN)/jupyter lab --notebook-dir=. $(firstword $(NOTEBOOKS)) --ServerApp.$(MESSAGES)
+	$(BIN)/jupyter lab --notebook-dir=. $(firstword $(sort $(wildcard notebooks/$(or $(NST_LANG),en)/*.ipynb)) $(NOTEBOOKS)) --ServerApp.$(MESSAGES)
 
 # The sliders as a page, at the address that it prints, with a token. For a class on the local
 # network: make app ARGS="--Voila.ip=0.0.0.0". NST_KERNEL_MEMORY=2G limits what each visitor takes.

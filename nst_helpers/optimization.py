@@ -315,9 +315,9 @@ def optimize(
                 stopped = _descend(run, outcome, last_step, callback, numbers)
                 parts = endings(run, stopped, has_progress)
                 result = outcome(*end_of_all(parts, stopped), parts)
-                result.continuation = run.continuation(result.unclipped)
                 has_progress = [part.stopped != "no progress" for part in parts]
-                if stopped in ("callback", "not finite"):
+                if level is levels[-1] or stopped in ("callback", "not finite"):
+                    result.continuation = run.continuation(result.unclipped)
                     break
             looks = "one step only looks at the start, which is returned: take more"
             if warning := result.problem or looks * (result.steps_done == 1 and callback is None):

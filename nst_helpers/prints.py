@@ -18,7 +18,7 @@ from nst_helpers.optimization import optimize
 
 __all__ = ["PAIRS", "Needs", "estimate_needs"]
 
-PAIRS = 6  # of curvature, for ``optimize``: at this size they take more memory than the network
+PAIRS = 4  # of curvature, for ``optimize``: at this size they take more memory than the network
 MOST_MEMORY = 3 * 2**30  # or half of what is free: "low" beyond that
 MEASURED = 1.0  # seconds of steps to estimate from, and at least three steps
 
