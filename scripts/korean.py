@@ -135,7 +135,7 @@ def with_links(text: str, folder: Path, target: Path) -> str:
         path, anchor = match[1], match[2] or ""
         if path == "README.ko.md":  # each edition's page leads to the other
             return "](README.md)"
-        if (folder / path).parent == ROOT / "notebooks":
+        if folder == (folder / path).parent == ROOT / "notebooks":
             return match[0]  # notebooks lie beside each other in both editions
         file = (folder / path).resolve()
         korean = file.with_name(f"{file.stem}.ko{file.suffix}")

@@ -130,7 +130,8 @@ def test_the_table_of_notebooks_has_every_notebook():
 
 
 def test_the_leader_s_table_names_sections_that_there_are():
-    text = (ROOT / "docs" / "leader.md").read_text(encoding="utf-8")
+    lines = (ROOT / "docs" / "leader.md").read_text(encoding="utf-8").splitlines()
+    text = "\n".join(line for line in lines if line.startswith("|"))
     places = re.findall(r"\[(\d\d)\]\(\.\./(notebooks/\S+?)\) ([^;|]+?)\s*[;|]", text)
     assert len(places) > 20
     for number, path, heading in places:
