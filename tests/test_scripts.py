@@ -41,12 +41,13 @@ def run(script, *arguments, codes=(0,)):
     [
         "measure.benchmark",
         "pictures.explorer",
+        "pictures.film",
         "pictures.notebooks",
         "pictures.readme",
     ],
 )
 def test_a_script_that_no_test_runs_begins(script):
-    if script == "pictures.explorer":
+    if script in ("pictures.explorer", "pictures.film"):
         pytest.importorskip("playwright", reason="Playwright is not installed")
     assert "usage:" in run(script, "--help").stdout
 
