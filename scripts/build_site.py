@@ -80,7 +80,7 @@ def contents(folder: Path, pages: list[str], language: str) -> str:
 def without_badges(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Take the badges out of the header (the site has launch buttons), and hide the install."""
     first = notebook.cells[0]
-    first.source = re.sub(r"(?m)^\[!\[Open in .*\n", "", first.source)
+    first.source = re.sub(r"(?m)^\[!\[.*badge.*\n", "", first.source)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             if '"google.colab" in sys.modules' in cell.source:

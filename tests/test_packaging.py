@@ -27,7 +27,7 @@ EXTRAS = {
     name: [Requirement(line) for line in lines]
     for name, lines in PROJECT["optional-dependencies"].items()
 }
-OURS = {"conftest", "helpers", "nst_helpers", "scripts"}
+OURS = {"conftest", "nst_helpers", "scripts", *(p.stem for p in (ROOT / "tests").glob("*.py"))}
 
 
 def names(requirements):
