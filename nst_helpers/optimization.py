@@ -265,7 +265,7 @@ def optimize(
     lr : float, optional
         Learning rate, the step length: 1 for L-BFGS, 0.02 (of the image range) for Adam.
     history_size : int
-        Curvature pairs that L-BFGS holds, 2 images of memory each. 10 take a sixth more steps.
+        Curvature pairs that L-BFGS holds, 2 images of memory each. 10 take a quarter more steps.
     pyramid : iterable of int
         Shorter sides, smallest first, at which to begin, content and style resized alike: brush
         strokes come out larger. The full size follows last, with a fifth of the steps.

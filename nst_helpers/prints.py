@@ -79,7 +79,7 @@ def estimate_needs(
     seconds = _seconds_of_a_step(loss, start, first / full, options)
     # A step takes as long as its picture has pixels.
     steps = sum(n * (side / first) ** 2 for side, n in zip(*sizes, strict=True))
-    if sizes.pyramid:  # what the size before has learnt is held as long
+    if sizes.pyramid:  # malloc may keep what the size before took
         smaller = resize_image(start, sizes.pyramid[-1] / full).shape
         needed += estimate_memory(loss, smaller, **names) - loss.memory_needed(smaller)
     return Needs(loss.memory, memory_in_use(device) + needed, seconds * steps)

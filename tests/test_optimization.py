@@ -828,7 +828,7 @@ def test_changed_weights_converge_to_the_new_loss(net, content, style, optimizer
     assert len(changed.history) == 60
     results = changed, run(loss(30), 40), run(loss(1e-3), 60)
     changed_total, new_total, old_total = (loss(30)(r.image).total.item() for r in results)
-    assert changed_total < 1.5 * new_total  # from another start
+    assert changed_total < 1.25 * new_total  # from another start
     assert changed_total < 0.5 * old_total
 
 

@@ -63,7 +63,7 @@ def plan_sizes(size: int, steps: int | None = None, pyramid: Iterable[int] | Non
     size = _validate.positive_int("size", size)
     if pyramid is None:
         halvings = range((size // FIRST).bit_length() - 1, 0, -1)
-        pyramid = [round(size / 2**i) for i in halvings]
+        pyramid = [size >> i for i in halvings]
     sides = (*_validate.positive_ints("pyramid", pyramid, "whole numbers, shorter sides"), size)
     counts = [max(FEWEST, round(STEPS * sides[0] / side)) for side in sides]
     if steps is not None:
