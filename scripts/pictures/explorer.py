@@ -9,7 +9,10 @@ import argparse
 import inspect
 import io
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -56,34 +59,42 @@ PICTURES = [  # theme, file, what is done before
 ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=ROOT / "docs")
-    args = parser.parse_args()
+@contextmanager
+def explorer_in_lab(code: str) -> Iterator[tuple[Any, Notebook]]:
+    """Run a cell that shows an explorer in JupyterLab; give the browser's page and the notebook."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        Notebook.write(Path(folder) / "sliders.ipynb", [CODE])
+        Notebook.write(Path(folder) / "sliders.ipynb", [code])
         (Path(folder) / "overrides.json").write_text(SETTINGS)
         environment = {"JUPYTERLAB_SETTINGS_DIR": folder}  # the theme is nobody's own
         lab = [*LAB, f"--LabApp.app_settings_dir={folder}"]
         with serve(lab, Path(folder), environment) as address:
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
             page = browser.new_page(viewport=VIEWPORT)
+            page.set_default_timeout(120_000)
             notebook = Notebook(page, address, "sliders.ipynb")
             notebook.command("notebook:run-all-cells")
             page.wait_for_selector(".nst-explorer")
-            notebook.execute(inspect.getsource(paint))
-            for theme, name, play in PICTURES:
-                notebook.command("apputils:change-theme", theme=f"JupyterLab {theme}")
-                notebook.execute(f"{inspect.getsource(play)}\n\n{play.__name__}(explorer)")
-                page.wait_for_timeout(2000)
-                page.locator(".nst-explorer").scroll_into_view_if_needed()
-                picture = page.locator(".nst-explorer").screenshot()
-                notebook.execute("explorer.stop()")
-                notebook.execute("explorer.settings = {'second_style': None}")
-                notebook.execute("explorer.controls.fold.button.value = False")
-                path = args.output / f"{name}.webp"
-                Image.open(io.BytesIO(picture)).convert("RGB").save(path, quality=85, method=6)
-                print("wrote", path.name, f"{path.stat().st_size / 1000:.0f} kB")
+            yield page, notebook
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=ROOT / "docs")
+    args = parser.parse_args()
+    with explorer_in_lab(CODE) as (page, notebook):
+        notebook.execute(inspect.getsource(paint))
+        for theme, name, play in PICTURES:
+            notebook.command("apputils:change-theme", theme=f"JupyterLab {theme}")
+            notebook.execute(f"{inspect.getsource(play)}\n\n{play.__name__}(explorer)")
+            page.wait_for_timeout(2000)
+            page.locator(".nst-explorer").scroll_into_view_if_needed()
+            picture = page.locator(".nst-explorer").screenshot()
+            notebook.execute("explorer.stop()")
+            notebook.execute("explorer.settings = {'second_style': None}")
+            notebook.execute("explorer.controls.fold.button.value = False")
+            path = args.output / f"{name}.webp"
+            Image.open(io.BytesIO(picture)).convert("RGB").save(path, quality=85, method=6)
+            print("wrote", path.name, f"{path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

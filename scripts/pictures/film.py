@@ -12,16 +12,14 @@ from __future__ import annotations
 import argparse
 import inspect
 import io
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
-from scripts.browser import FLAGS, LAB, ROOT, Notebook, find_chromium, serve
-from scripts.pictures.explorer import SETTINGS
+from scripts.browser import ROOT, Notebook
+from scripts.pictures.explorer import explorer_in_lab
 
 STEPS = 600  # more than the film needs
 CODE = f"""import nst_helpers as nst
@@ -178,30 +176,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "docs")
     parser.add_argument("--frames", type=Path, help="a folder for the frames as PNG, too")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        Notebook.write(Path(folder) / "sliders.ipynb", [CODE])
-        (Path(folder) / "overrides.json").write_text(SETTINGS)
-        environment = {"JUPYTERLAB_SETTINGS_DIR": folder}  # the theme is nobody's own
-        lab = [*LAB, f"--LabApp.app_settings_dir={folder}"]
-        with serve(lab, Path(folder), environment) as address:
-            browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
-            page = browser.new_page(viewport={"width": 1280, "height": 960})
-            page.set_default_timeout(120_000)
-            notebook = Notebook(page, address, "sliders.ipynb")
-            notebook.command("notebook:run-all-cells")
-            page.wait_for_selector(".nst-folded", state="visible")
-            notebook.command("apputils:change-theme", theme="JupyterLab Light")
-            notebook.execute(f"{inspect.getsource(Hold)}\n\nhold = Hold(explorer)")
-            page.locator(".nst-explorer").scroll_into_view_if_needed()
-            page.evaluate(POINTER)
-            camera = Camera(page, notebook)
-            try:
-                play(camera)
-            finally:
-                if args.frames:
-                    args.frames.mkdir(parents=True, exist_ok=True)
-                    for number, frame in enumerate(camera.frames):
-                        (args.frames / f"{number:03}.png").write_bytes(frame)
+    with explorer_in_lab(CODE) as (page, notebook):
+        page.wait_for_selector(".nst-folded", state="visible")
+        notebook.command("apputils:change-theme", theme="JupyterLab Light")
+        notebook.execute(f"{inspect.getsource(Hold)}\n\nhold = Hold(explorer)")
+        page.locator(".nst-explorer").scroll_into_view_if_needed()
+        page.evaluate(POINTER)
+        camera = Camera(page, notebook)
+        try:
+            play(camera)
+        finally:
+            if args.frames:
+                args.frames.mkdir(parents=True, exist_ok=True)
+                for number, frame in enumerate(camera.frames):
+                    (args.frames / f"{number:03}.png").write_bytes(frame)
     save(camera.frames, args.output / "explorer_film.webp")
 
 
