@@ -39,7 +39,7 @@ app: .venv/installed
 
 # The notebooks' stored outputs: all of them, at full quality, from one real run.
 notebooks: .venv/installed
-	NST_BUDGET=full $(BIN)/python -m scripts.run_notebooks $(NOTEBOOKS) --inplace --output output
+	NST_BUDGET=full NST_LANG=en $(BIN)/python -m scripts.run_notebooks $(NOTEBOOKS) --inplace --output output
 
 test: .venv/installed
 	$(BIN)/python -m pytest
