@@ -11,6 +11,7 @@ import torch
 
 from nst_helpers._console import about, say
 from nst_helpers._option_checks import style_size
+from nst_helpers._outputs import as_it_is
 from nst_helpers.control.colors import luminance
 from nst_helpers.control.masks import load_mask_pair, load_masks, mask_colors, validate_masks
 from nst_helpers.control.recolor import recolored
@@ -72,12 +73,12 @@ def load_inputs(args: argparse.Namespace, content: str | None, styles: Sequence[
     pictures = {title: style.image for title, style in zip(titles, styles, strict=True)}
     images = [style.image for style in styles]
     if content is None:
-        return Inputs(pictures, {"style": images}, None, _as_it_is)
+        return Inputs(pictures, {"style": images}, None, as_it_is)
     with about("content", content):
         image, alpha = _load(content, args.size)
     pictures = {"content": image} | pictures
     if not styles:
-        return Inputs(pictures, {"content": image}, alpha, _as_it_is)
+        return Inputs(pictures, {"content": image}, alpha, as_it_is)
     arguments = _masks(args, image, alpha, styles)
     with about("--colors", args.colors):
         seen, images, finish = recolored(
@@ -106,10 +107,6 @@ def _load(file: str, size: int) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return a picture's image, and its alpha if it is a cut-out."""
     image, alpha = load_image(file, size), load_alpha(file, size)
     return image, alpha if bool((alpha < 1).any()) else None
-
-
-def _as_it_is(image: torch.Tensor) -> torch.Tensor:
-    return image
 
 
 # --- regions -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from nst_helpers._console import say
 from nst_helpers.images import save_image, validate_output
 
-__all__ = ["Outputs", "names_of_blends", "names_of_ratios"]
+__all__ = ["Outputs", "as_it_is", "names_of_blends", "names_of_ratios"]
 
 WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 NAMED = 3  # files in a message; the rest is counted
@@ -48,7 +48,7 @@ class Outputs:
         """Make another picture."""
         self.path = path
         self.alpha: torch.Tensor | None = None
-        self.finish: Callable[[torch.Tensor], torch.Tensor] = _as_it_is
+        self.finish: Callable[[torch.Tensor], torch.Tensor] = as_it_is
         self.settings: dict[str, Any] = {}
         self.complete = True
 
@@ -168,7 +168,13 @@ class Outputs:
         return True
 
 
-def _as_it_is(image: torch.Tensor) -> torch.Tensor:
+def as_it_is(image: torch.Tensor) -> torch.Tensor:
+    """Return an image in its own colours.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+    """
     return image
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gettext
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -54,11 +55,16 @@ def _catalogue(language: str) -> gettext.NullTranslations:
 @cache
 def _known(wish: str) -> str:
     """Return the language that NST_LANG asks for; English, with one line, if there is none such."""
-    language = wish.replace("-", "_").split("_")[0].split(".")[0].lower()
+    language = _code(wish)
     if language in languages():
         return language
     print(f"NST_LANG={wish}: there are {', '.join(languages())}; English it is", file=sys.stderr)
     return "en"
+
+
+def _code(locale: str) -> str:
+    """Return the language of a locale, such as ko of ko_KR.UTF-8."""
+    return re.split("[-_.]", locale)[0].lower()
 
 
 def current_language() -> str:
@@ -67,7 +73,7 @@ def current_language() -> str:
         return _known(wish)
     for variable in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):  # as gettext does
         if value := os.environ.get(variable):
-            language = value.split(":")[0].split("_")[0].split(".")[0]
+            language = _code(value.split(":")[0])
             return language if language in languages() else "en"
     return "en"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from nst_helpers.images import noise_like, resize_image
 from nst_helpers.language import N_, _
-from nst_helpers.lesson.verdict import NOT_TRIED, NOT_YET, RAISES, RIGHT, YOURS, not_yet
+from nst_helpers.lesson.verdict import NOT_YET, RIGHT, attempt, name_of, not_yet
 from nst_helpers.losses import LossTerms, StyleTransferLoss
 from nst_helpers.network.features import Features
 
@@ -42,20 +43,16 @@ def check_transfer(
     content, style : torch.Tensor
         (1, 3, H, W) and (1, 3, H', W').
     """
-    name = getattr(transfer, "__name__", _(YOURS))
     given = [_small(content), _small(style)]
     given.append(noise_like(given[0], seed=0).to(given[0].device))
     handed = [image.clone() for image in given]
-    try:
-        image = transfer(*handed)
-    except NotImplementedError:
-        return _(NOT_TRIED).format(name=name)
-    except Exception as error:  # reported, so that the notebook runs on
-        return not_yet(RAISES, name=name, error=f"{type(error).__name__}: {error}")
-    if hint := _unfit(image, name, given[0]) or _changed(handed, given):
+    image, failure = attempt(transfer, handed)
+    if failure:
+        return failure
+    if hint := _unfit(image, name_of(transfer), given[0]) or _changed(handed, given):
         return _(NOT_YET).format(hint)
     content, style, start = given
-    image = image.detach().to(start)
+    image = cast(Tensor, image).detach().to(start)
     loss = StyleTransferLoss(net, content, style)
     painting = torch.nn.functional.interpolate(style, content.shape[2:], mode="bilinear")
     with torch.no_grad():

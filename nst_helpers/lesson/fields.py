@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from nst_helpers import _validate
-from nst_helpers.plots import show_images
+from nst_helpers.plots import TITLE, show_images
 
 __all__ = ["draw_fields"]
 
@@ -42,7 +42,7 @@ def draw_fields(image: torch.Tensor, fields: Mapping[str, tuple[int, int, int, i
     zooms = list(right.subplots(2, -(-len(fields) // 2), squeeze=False).flat)
     for ax in zooms[len(fields) :]:
         ax.axis("off")
-        ax.text(0.5, 0.5, "each square\nenlarged", ha="center", va="center", size=12)
+        ax.text(0.5, 0.5, "each square\nenlarged", ha="center", va="center", size=TITLE)
     for (layer, box), shade, ax in zip(fields.items(), shades, zooms, strict=False):
         top, bottom, west, east = box
         place = (west - 0.5, top - 0.5)
@@ -50,7 +50,7 @@ def draw_fields(image: torch.Tensor, fields: Mapping[str, tuple[int, int, int, i
             Rectangle(place, east - west, bottom - top, fill=False, edgecolor=shade, linewidth=2.5)
         )
         show_images([image[..., top:bottom, west:east]], axes=[ax])
-        ax.set_title(f"{layer}: {bottom - top} px", fontsize=12)
+        ax.set_title(f"{layer}: {bottom - top} px", fontsize=TITLE)
         ax.spines[:].set(visible=True, color=shade, linewidth=3)
-    whole.set_title("picture, and the squares", fontsize=12)
+    whole.set_title("picture, and the squares", fontsize=TITLE)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from nst_helpers import _validate
 from nst_helpers.network.features import Features
-from nst_helpers.plots import show_images
+from nst_helpers.plots import TITLE, show_images
 
 __all__ = ["best_patches", "draw_patches", "least_alike", "selective_filters"]
 
@@ -152,7 +152,7 @@ def draw_patches(
         maps = [features[layer].float().cpu() for features in seen]
         left = column * (block + APART) + APART / 2
         middle = (left + block / 2) / width
-        figure.text(middle, 1 - 0.2 / height, f"{layer}, {side} px", fontsize=12, ha="center")
+        figure.text(middle, 1 - 0.2 / height, f"{layer}, {side} px", fontsize=TITLE, ha="center")
         for row, number in enumerate(selective_filters(maps, filters)):
             top = height - 0.3 - row * (block + APART)
             for i, patch in enumerate(best_patches(images, maps, number, side)):

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nst_helpers import _validate
-from nst_helpers.plots import show_images
+from nst_helpers.plots import TITLE, show_images
 
 __all__ = ["draw_rows"]
 
@@ -49,9 +49,9 @@ def draw_rows(
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
         show_images(images, axes=list(axes))
-        axes[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=12)
+        axes[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=TITLE)
         for unused in axes[len(images) :]:
             unused.axis("off")
     for ax, title in zip(grid[0], titles, strict=False):
-        ax.set_title(title, fontsize=12)
+        ax.set_title(title, fontsize=TITLE)
     return figure

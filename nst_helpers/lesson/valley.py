@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nst_helpers import _validate
+from nst_helpers.plots import FONT, TITLE
 
 __all__ = ["draw_valley", "valley", "walk"]
 
@@ -91,15 +92,15 @@ def draw_valley(evaluations: int = 25) -> Figure:
         side.semilogy(heights.clamp(min=1e-12).numpy(), "o-", color=colour, markersize=5)
     above.plot(0, 0, "*", color="#009E73", markersize=18, zorder=5)
     above.plot(*START, "o", color="white", markeredgecolor="black", markersize=9, zorder=5)
-    above.annotate("start", START, (-4.5, 0.75), fontsize=12)
-    above.annotate("lowest point", (0, 0), (0.2, -0.55), fontsize=12)
+    above.annotate("start", START, (-4.5, 0.75), fontsize=TITLE)
+    above.annotate("lowest point", (0, 0), (0.2, -0.55), fontsize=TITLE)
     above.set(xlim=(-5.4, 2.2), ylim=(-3.1, 1.5))
     above.set(xticks=[], yticks=[], aspect="equal")
-    above.set_title("from above: lines of equal height", fontsize=12)
-    above.legend(fontsize=12, loc="lower right", frameon=False)
-    side.set_title("height, the loss", fontsize=12)
-    side.set_xlabel("step", fontsize=12)
-    side.tick_params(labelsize=11)
+    above.set_title("from above: lines of equal height", fontsize=TITLE)
+    above.legend(fontsize=TITLE, loc="lower right", frameon=False)
+    side.set_title("height, the loss", fontsize=TITLE)
+    side.set_xlabel("step", fontsize=TITLE)
+    side.tick_params(labelsize=FONT)
     side.grid(alpha=0.3)
     side.set_ylim(1e-9, 200)
     return figure

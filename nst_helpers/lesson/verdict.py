@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nst_helpers.language import N_, _
 
-__all__ = ["not_yet", "verdict"]
+__all__ = ["attempt", "name_of", "not_yet", "verdict"]
 
 RIGHT, NOT_YET = N_("Right: {}"), N_("Not yet: {}")
 NOT_TRIED = N_("Not tried yet: write {name}, and run this cell again. Or go on without.")
@@ -42,14 +42,11 @@ def verdict(
     str
         "Right: ...", "Not yet: ..." or "Not tried yet: ...", in the language in force.
     """
-    name = getattr(function, "__name__", _(YOURS))
+    name = name_of(function)
     inputs = [a.clone().requires_grad_() if torch.is_tensor(a) else a for a in arguments]
-    try:
-        answer = function(*inputs)
-    except NotImplementedError:
-        return _(NOT_TRIED).format(name=name)
-    except Exception as error:  # reported, so that the notebook runs on
-        return not_yet(RAISES, name=name, error=f"{type(error).__name__}: {error}")
+    answer, failure = attempt(function, inputs)
+    if failure:
+        return failure
     if not isinstance(answer, Tensor):
         hint = N_("{name} must return a tensor; it returned {kind}")
         return not_yet(hint, name=name, kind=type(answer).__name__)
@@ -66,6 +63,40 @@ def verdict(
         return not_yet(hint, *map(tuple, shapes))
     largest = (answer.detach() - expected).abs().max().item()
     return not_yet(N_("the shape is right; one of the numbers is off by {:.3g}"), largest)
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """Return what to call somebody's function.
+
+    Parameters
+    ----------
+    function : callable
+    """
+    name: str = getattr(function, "__name__", _(YOURS))
+    return name
+
+
+def attempt(function: Callable[..., object], inputs: Iterable[Any]) -> tuple[object, str]:
+    """Call somebody's function; return its answer, and in one line what went wrong, if it did.
+
+    Parameters
+    ----------
+    function : callable
+    inputs : iterable
+        What it is called with.
+
+    Returns
+    -------
+    tuple of object and str
+        It never raises, so that the notebook runs on.
+    """
+    name = name_of(function)
+    try:
+        return function(*inputs), ""
+    except NotImplementedError:
+        return None, _(NOT_TRIED).format(name=name)
+    except Exception as error:
+        return None, not_yet(RAISES, name=name, error=f"{type(error).__name__}: {error}")
 
 
 def not_yet(hint: str, *values: object, **named: object) -> str:
