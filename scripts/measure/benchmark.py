@@ -3,9 +3,10 @@
     python -m scripts.measure.benchmark             # about 10 minutes on two CPU cores
     python -m scripts.measure.benchmark --quick     # under 2
     python -m scripts.measure.benchmark --parts step memory --json table.json
+    python -m scripts.measure.benchmark --network vgg19.safetensors     # instead of random weights
 
 The reference is the plain loop that everyone starts from (``reference``). Both sides have the same
-random weights, the same loss and the same start.
+weights, the same loss and the same start. On a GPU ``gpu`` measures more.
 
 step          seconds of one evaluation with its step, in turns; share of the matrix rate
 loss          lowest loss after as many evaluations, and that of the image as saved, in [0, 1]
@@ -31,7 +32,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 import nst_helpers as nst
 from nst_helpers.engine.devices import PRECISIONS, best_precision
@@ -43,17 +43,18 @@ from scripts.measure.timing import (
     matrix_rate,
     peak_memory,
     ratio,
+    seconds_by_operator,
     seconds_of,
     spread,
 )
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("step", "loss", "precondition", "memory", "sizes", "sweep", "bundled", "profile")
-# A step's operators by kind: the first row of which a word occurs in the operator's name.
+# A step's operators and a GPU's kernels by kind: the first row of which a word is in the name.
 KINDS = {
-    "convolutions backward": ("convolution_backward",),
-    "convolutions forward": ("conv",),
-    "products (Gram, L-BFGS)": ("bmm", "mm", "solve"),
+    "convolutions backward": ("convolution_backward", "dgrad"),
+    "convolutions forward": ("conv", "fprop"),
+    "products (Gram, L-BFGS)": ("mm", "nvjet", "gemv", "cutlass", "solve", "trsm"),
     "ReLU and pooling": ("pool", "threshold", "relu", "clamp_min"),
     "Fourier": ("fft",),
     "everything else": ("",),
@@ -91,12 +92,15 @@ def operations(net: nst.Features, size: int, deepest: str = "conv5_1") -> float:
 class Bench:
     """The parts of the table; each adds rows (name, value)."""
 
-    def __init__(self, quick: bool, device: torch.device) -> None:
-        self.quick, self.device = quick, device
-        self.size = 128 if quick else (512 if device.type == "cuda" else 256)
-        self.exact = nst.load_network("random", device=device, precision="float32")
+    def __init__(self, quick: bool, device: torch.device, network: str = "random") -> None:
+        self.quick, self.device, self.network = quick, device, network
+        on_gpu = device.type == "cuda"
+        self.size = 128 if quick else (512 if on_gpu else 256)
+        # A GPU's steps are captured as a graph after the first few, and are short.
+        self.evaluations = 100 if on_gpu else 4
+        self.exact = nst.load_network(network, device=device, precision="float32")
         self.precision = best_precision(device)
-        self.net = nst.load_network("random", device=device, precision=self.precision)
+        self.net = nst.load_network(network, device=device, precision=self.precision)
         self.rows: dict[str, object] = {}
 
     def add(self, name: str, value: str | float) -> None:
@@ -104,12 +108,12 @@ class Bench:
         self.rows[name] = value
         print(f"{name:<66} {value if isinstance(value, str) else f'{value:.3g}'}", flush=True)
 
-    def four_steps(self, net: nst.Features, size: int, count: int = 1) -> Callable[[], object]:
-        """Return a run of four steps of ours, of ``count`` images."""
+    def run(self, net: nst.Features, size: int, count: int = 1) -> Callable[[], object]:
+        """Return a short run of ours, of ``count`` images."""
         content, style = content_and_style(size, self.device)
         loss = our_loss(net, content, style)
         start = nst.noise_like(content.expand(count, -1, -1, -1), seed=0)
-        return lambda: nst.optimize(loss, start, steps=4)
+        return lambda: nst.optimize(loss, start, steps=self.evaluations)
 
     def step(self) -> None:
         content, style = content_and_style(self.size, self.device)
@@ -120,19 +124,23 @@ class Bench:
             "our loss of the same picture / the reference's", ours / reference.loss(start).item()
         )
         works = {
-            "reference": lambda: reference.run(start, 4),
-            "ours": self.four_steps(self.net, self.size),
-            "ours in float32": self.four_steps(self.exact, self.size),
+            "reference": lambda: reference.run(start, self.evaluations),
+            "ours": self.run(self.net, self.size),
+            "ours in float32": self.run(self.exact, self.size),
         }
         seconds = in_turns(works, self.device, 3 if self.quick else 5)
-        for name, each in seconds.items():
-            self.add(f"{name}: seconds per evaluation, {self.size} px", spread(each, 1 / 4))
+        for name, times in seconds.items():
+            self.add(
+                f"{name}: seconds per evaluation, {self.size} px",
+                spread(times, 1 / self.evaluations),
+            )
         for name in ("ours", "ours in float32"):
             self.add(f"reference / {name}", ratio(seconds["reference"], seconds[name]))
         rates = {name: matrix_rate(self.device, dtype) for name, dtype in PRECISIONS.items()}
         for name, rate in rates.items():
             self.add(f"matrix rate in {name}, GFLOP/s", rate / 1e9)
-        speed = operations(self.net, self.size) / (statistics.median(seconds["ours"]) / 4)
+        each = statistics.median(seconds["ours"]) / self.evaluations
+        speed = operations(self.net, self.size) / each
         self.add(
             f"share of the {self.precision} matrix rate, whole steps", speed / rates[self.precision]
         )
@@ -189,7 +197,7 @@ class Bench:
     def memory_of(self, side: str, size: int) -> dict[str, float]:
         """Measure in a process of its own, whose allocator gives back what is free."""
         command = [sys.executable, "-m", "scripts.measure.benchmark", "--child", side]
-        command += ["--size", str(size), "--device", str(self.device)]
+        command += ["--size", str(size), "--device", str(self.device), "--network", self.network]
         environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1048576"}
         child = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
@@ -199,16 +207,17 @@ class Bench:
     def sizes(self) -> None:
         per_pixel = {}
         for size in (128, 256) if self.quick else (128, 256, 512, 1024):
-            work = self.four_steps(self.net, size)
-            seconds = min(seconds_of(work, self.device) for _ in range(1 if size > 256 else 3)) / 4
-            per_pixel[size] = seconds / size**2
-            self.add(f"{size} px: seconds per evaluation", seconds)
+            work = self.run(self.net, size)
+            seconds = min(seconds_of(work, self.device) for _ in range(1 if size > 256 else 3))
+            each = seconds / self.evaluations
+            per_pixel[size] = each / size**2
+            self.add(f"{size} px: seconds per evaluation", each)
         for size, cost in per_pixel.items():
             self.add(f"cost per pixel at {size} px / at 256 px", cost / per_pixel[256])
 
     def sweep(self) -> None:
         size = 128 if self.quick else 256
-        works = {f"{count}": self.four_steps(self.net, size, count) for count in (1, 4)}
+        works = {f"{count}": self.run(self.net, size, count) for count in (1, 4)}
         seconds = in_turns(works, self.device, 3)
         self.add(
             f"four pictures of {size} px in one batch / one", ratio(seconds["4"], seconds["1"])
@@ -221,37 +230,37 @@ class Bench:
         net = nst.load_network("bundled", device=self.device)
         loss = nst.StyleTransferLoss(net, content, style)
         seconds = seconds_of(lambda: nst.optimize(loss, start, steps=count), self.device)
-        _, ends = Reference(self.exact, content, style).run(start, 12)
+        _, ends = Reference(self.exact, content, style).run(start, 3 * self.evaluations)
         # The reference's 300 would take minutes: what each takes once it is under way.
         each = statistics.median(b - a for a, b in itertools.pairwise(ends[3:]))
         self.add(f"bundled network, {size} px, {count} evaluations: seconds", seconds)
         self.add("reference with VGG-19 / ours with the bundled network", count * each / seconds)
 
     def profile(self) -> None:
-        work = self.four_steps(self.net, self.size)
+        work = self.run(self.net, self.size)
         work()
-        on_gpu = self.device.type == "cuda"
-        activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]
-        with profile(activities=activities) as profiler:
-            work()
-        attribute = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-        shares = dict.fromkeys(KINDS, 0.0)
-        for event in profiler.key_averages():
-            kind = next(kind for kind, words in KINDS.items() if any(w in event.key for w in words))
-            shares[kind] += getattr(event, attribute)
-        total = sum(shares.values())
+        shares = shares_by_kind(seconds_by_operator(work, self.device))
         for name, share in shares.items():
-            self.add(f"share of a step: {name}, %", 100 * share / total)
+            self.add(f"share of a step: {name}, %", 100 * share)
 
 
-def measure_memory(side: str, size: int, device: torch.device) -> None:
+def shares_by_kind(seconds: dict[str, float]) -> dict[str, float]:
+    """Return which share of the seconds each of ``KINDS`` takes."""
+    shares = dict.fromkeys(KINDS, 0.0)
+    for operator, each in seconds.items():
+        kind = next(kind for kind, words in KINDS.items() if any(w in operator for w in words))
+        shares[kind] += each / sum(seconds.values())
+    return shares
+
+
+def measure_memory(side: str, size: int, device: torch.device, network: str) -> None:
     """Print one measurement of ``Bench.memory``: what its processes run."""
-    net = nst.load_network("random", device=device, normalise=False)
+    net = nst.load_network(network, device=device, normalise=False)
     content, style = content_and_style(size, device)
     start, estimate = nst.noise_like(content, seed=0), 0.0
     small = [image[..., :64, :64] for image in (content, style, start)]
     if side == "reference":
-        exact = nst.load_network("random", device=device, normalise=False, precision="float32")
+        exact = nst.load_network(network, device=device, normalise=False, precision="float32")
         Reference(exact, *small[:2]).run(small[2], 4)  # what the libraries load is not counted
         reference = Reference(exact, content, style)
         peak = peak_memory(lambda: reference.run(start, 12), device)
@@ -271,18 +280,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller and fewer, in two minutes")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--device", type=torch.device, default=nst.best_device())
+    parser.add_argument("--network", default="random", help="a name or a file (default: random)")
     parser.add_argument("--json", type=Path, help="write the table there, too")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        measure_memory(args.child, args.size, args.device)
+        measure_memory(args.child, args.size, args.device, args.network)
         return
     if args.json is not None:
         args.json.touch()  # before the work, not after
     started_at = time.perf_counter()
-    bench = Bench(args.quick, args.device)
+    bench = Bench(args.quick, args.device, args.network)
     bench.add("machine", describe_machine(args.device))
+    bench.add("network", bench.net.name)
     bench.add("precision", bench.precision)
     for part in args.parts:
         getattr(bench, part)()

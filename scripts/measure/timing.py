@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 import nst_helpers as nst
 
@@ -60,6 +62,21 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / min(seconds_of(lambda: a @ b, device) for _ in range(8))
+
+
+def seconds_by_operator(work: Work, device: torch.device) -> dict[str, float]:
+    """Return the seconds of each operator on the CPU, or of each kernel on a GPU, by name."""
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]) as profiler:
+        work()
+        synchronise(device)
+    seconds: dict[str, float] = {}
+    for event in profiler.key_averages():
+        # An operator has the time of its kernels, too, which are there by themselves.
+        if event.device_type == (DeviceType.CUDA if on_gpu else DeviceType.CPU):
+            time_of = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            seconds[event.key] = seconds.get(event.key, 0) + time_of / 1e6
+    return seconds
 
 
 def peak_memory(work: Work, device: torch.device) -> float:
