@@ -10,6 +10,7 @@ checks     each kind of run, captured as a CUDA graph and not: do both end at th
 capture    seconds per evaluation with the graph, without, and with a callback; what capturing costs
 reference  the plain loop (float32 as torch has it) against ours: seconds and final loss
 profile    where the time of a step goes, by kind and by kernel, and how long the GPU idles
+products   the sums over positions and over pixels by themselves, and as they could be done
 sizes      seconds per evaluation against size
 memory     peak above what was there before, and the estimate over it
 batch      four images in one batch against one
@@ -30,6 +31,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ from scripts.measure.timing import (
 )
 
 PARTS = (
-    *("checks", "capture", "reference", "profile", "sizes"),
+    *("checks", "capture", "reference", "profile", "products", "sizes"),
     *("memory", "batch", "curves", "command", "failure"),
 )
 PAIRS, PRECONDITION, RANGE_WEIGHT = 30, 0.5, 3.0  # the defaults of ``optimize``
@@ -145,8 +147,8 @@ class Gpu:
         try:
             self.add(name, f"OK: {check()}")
         except Exception as error:
-            traceback.print_exc()
-            self.add(name, f"FAILED: {type(error).__name__}: {error}")
+            traceback.print_exc(limit=-4)
+            self.add(name, f"FAILED: {described(error)}")
 
     def check(self, net: nst.Features, arguments: dict, settings: dict) -> str:
         """Say how far a captured run is from one that is not."""
@@ -297,6 +299,48 @@ class Gpu:
             run()
         return run
 
+    def products(self) -> None:
+        side, new = self.size, partial(torch.randn, device=self.device)
+        pixels, chunks = 3 * side**2, 64
+        pairs, gradient = new(1, 2 * PAIRS, pixels), new(1, pixels, 1)
+        parts = pairs[0].view(2 * PAIRS, chunks, -1).transpose(0, 1)  # (chunks, 2 m, n / chunks)
+        weights = new(1, 1, 2 * PAIRS)
+        works: dict[str, Callable[[], object]] = {
+            "pairs times gradient": lambda: pairs @ gradient,
+            "the same, matrix times vector": lambda: pairs[0] @ gradient[0, :, 0],
+            "the same, in chunks": lambda: (parts @ gradient.view(chunks, -1, 1)).sum(0),
+            "the same, by multiplying": lambda: (pairs * gradient.mT).sum(2),
+            "weights times pairs": lambda: weights @ pairs,
+        }
+        for filters, stride in ((64, 1), (128, 2), (256, 4), (512, 8)):
+            maps = new(1, filters, side // stride, side // stride).bfloat16()
+            maps = maps.to(memory_format=torch.channels_last).flatten(2)
+            split = maps[0].unflatten(1, (chunks, -1)).transpose(0, 1)
+            title = f"Gram matrix of {filters} filters"
+            works |= {
+                title: lambda x=maps: (y := x.float()) @ y.mT,
+                f"{title}, in chunks": lambda x=split: ((y := x.float()) @ y.mT).sum(0),
+                f"{title}, bfloat16": lambda x=maps: x @ x.mT,
+            }
+            if self.device.type == "cuda":  # torch has it for nothing else
+                wide = partial(torch.bmm, out_dtype=torch.float32)
+                works |= {
+                    f"{title}, bfloat16 into float32": lambda x=maps, f=wide: f(x, x.mT),
+                    f"{title}, that in chunks": lambda x=split, f=wide: f(x, x.mT).sum(0),
+                }
+        for name, work in works.items():
+            self.attempt(name, lambda f=work: f"{1e6 * self.seconds_of_each(f):.1f} microseconds")
+
+    def seconds_of_each(self, work: Callable[[], object], count: int = 20) -> float:
+        """Return the seconds of one of several calls, the best of three times."""
+
+        def several() -> None:
+            for _ in range(count):
+                work()
+
+        several()
+        return min(seconds_of(several, self.device) for _ in range(3)) / count
+
     def sizes(self) -> None:
         for name, net in self.nets.items():
             for size in (64, 128) if self.quick else (256, 512, 1024, 2048):
@@ -415,7 +459,7 @@ class Gpu:
                     ends.append(nst.optimize(loss, content, steps=30))
             except Exception as error:
                 traceback.print_exc()
-                errors.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+                errors.append(described(error))
 
         threads = [threading.Thread(target=paint) for _ in range(2)]
         for thread in threads:
@@ -432,6 +476,11 @@ def run_of(
 ) -> Callable[[], nst.Result]:
     """Return a run that is still to be done."""
     return lambda: nst.optimize(loss, start, **options)
+
+
+def described(error: Exception) -> str:
+    """Return the first line of an error, whose others may be hundreds."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:300]}"
 
 
 def said(caught: list[warnings.WarningMessage]) -> str:
@@ -479,7 +528,7 @@ def main() -> None:
             end = "done"
         except Exception as error:
             traceback.print_exc()
-            end = f"FAILED: {type(error).__name__}: {error}"
+            end = f"FAILED: {described(error)}"
         gpu.add(f"part {part}", f"{end}, {time.perf_counter() - started_at - before:.1f} seconds")
         if args.json is not None:
             args.json.write_text(json.dumps(gpu.rows, indent=2) + "\n", encoding="utf-8")
