@@ -7,6 +7,7 @@ import torch
 
 from nst_helpers.engine.devices import (
     WARM_UP,
+    _capture_stream,
     best_device,
     best_precision,
     capture_cuda_graph,
@@ -98,14 +99,23 @@ def test_a_step_runs_itself_until_it_is_captured_and_where_that_fails(monkeypatc
     calls = []
 
     @contextlib.contextmanager
-    def graph(_):
+    def graph(_, stream, capture_error_mode):
+        assert (stream, capture_error_mode) == ("stream of GPU 1", "thread_local")
         if fails:
-            raise RuntimeError("no room")
+            raise RuntimeError("no room\nCompile with ...")
         yield
 
-    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph", graph)
+    for name, fake in {
+        "device": contextlib.nullcontext,
+        "stream": contextlib.nullcontext,
+        "current_stream": str,
+        "current_device": lambda: 1,
+        "Stream": "stream of GPU {}".format,
+        "CUDAGraph": FakeGraph,
+        "graph": graph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    _capture_stream.cache_clear()
     monkeypatch.setattr(FakeGraph, "replays", 0)
     step = capture_cuda_graph(lambda: calls.append(len(calls)), "cuda")
     for _ in range(WARM_UP):
@@ -117,6 +127,7 @@ def test_a_step_runs_itself_until_it_is_captured_and_where_that_fails(monkeypatc
     step()
     # Captured, it is called once more, which a GPU only notes, and then replayed.
     assert (len(calls), FakeGraph.replays) == ((WARM_UP + 2, 0) if fails else (WARM_UP + 1, 2))
+    _capture_stream.cache_clear()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

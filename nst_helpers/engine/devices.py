@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -24,6 +26,7 @@ __all__ = [
 
 Precision = Literal["float32", "bfloat16"]
 WARM_UP = 3  # steps before one is captured
+CAPTURING = threading.Lock()  # torch captures one at a time
 PRECISIONS: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -158,11 +161,24 @@ def capture_cuda_graph(step: Callable[[], None], device: torch.device | str) -> 
 
 def _captured(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
     try:
-        with torch.cuda.device(device):
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # captured, not run
+        with (
+            CAPTURING,
+            torch.cuda.device(device),
+            # Where a capture fails, torch leaves its stream behind as the current one.
+            torch.cuda.stream(torch.cuda.current_stream(device)),
+        ):
+            graph, stream = torch.cuda.CUDAGraph(), _capture_stream(torch.cuda.current_device())
+            # Captured, not run. What other threads do meanwhile is theirs.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 step()
     except RuntimeError as error:
-        warnings.warn(f"no CUDA graph, which only costs time: {error}", stacklevel=2)
+        reason = next(iter(str(error).splitlines()), "")
+        warnings.warn(f"no CUDA graph, which only costs time: {reason}", stacklevel=2)
         return step
     return graph.replay
+
+
+@cache
+def _capture_stream(index: int) -> torch.cuda.Stream:
+    """Return one stream for each GPU: torch's own is always the first GPU's."""
+    return torch.cuda.Stream(index)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import itertools
+import multiprocessing
 import random
 import zipfile
 from collections.abc import Iterable
@@ -52,11 +55,18 @@ def split_photographs(
     return photographs[: len(photographs) // 20], photographs[len(photographs) // 20 :]
 
 
-def draw_pictures(seeds: range, size: int = 288) -> list[np.ndarray]:
+def draw_pictures(seeds: range, size: int = 288, workers: int = 0) -> list[np.ndarray]:
     """Draw pictures of the kinds in images/, with other seeds: paintings are not photographs."""
-    jobs = [(paint, seed) for seed in seeds for paint in PAINTERS.values()]
-    bar = tqdm(jobs, desc="drawings", leave=False)
-    return [np.array(paint(seed=seed, size=(size, size))) for paint, seed in bar]
+    jobs = [(name, seed, size) for seed in seeds for name in PAINTERS]
+    bar = functools.partial(tqdm, total=len(jobs), desc="drawings", leave=False)
+    if not workers:
+        return list(bar(itertools.starmap(_drawing, jobs)))
+    with multiprocessing.Pool(workers) as pool:
+        return pool.starmap(_drawing, bar(jobs), chunksize=1)
+
+
+def _drawing(name: str, seed: int, size: int) -> np.ndarray:
+    return np.array(PAINTERS[name](seed=seed, size=(size, size)))
 
 
 def random_crop(rng: random.Random, picture: np.ndarray, side: int) -> Image.Image:

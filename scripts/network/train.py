@@ -23,7 +23,10 @@ is classified anywhere. It goes in two parts.
     inputs.
 
 It is resumable: a checkpoint lies beside the output every two minutes, and the same command with
---resume goes on from there.
+--resume goes on from there. --further NETWORK trains one that is finished, in place of part one:
+its filters are matched with those of the teacher that they are most like.
+
+On a GPU take --batch 4 --workers 8: larger batches, cut by processes of their own.
 """
 
 from __future__ import annotations
@@ -35,14 +38,16 @@ import math
 import random
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from nst_helpers.engine.devices import best_device, best_precision
@@ -65,6 +70,7 @@ OUTPUT = Path(__file__).parents[2] / "output" / "network" / "bundled.safetensors
 LAYERS = [name.replace("conv", "relu") for name in layer_names()]
 DIRECTIONS = {1: 24, 2: 64, 3: 128, 4: 224, 5: 256}  # of the teacher's layers that are predicted
 LOUD = 0.1  # of a layer's variance in one filter: it gets a term of its own
+LOUD_OF_PAIR = 0.4  # what it counts in a pair: VGG-19's has two fifths of what is wrong there
 RECONSTRUCTED = ["relu2_2", "relu3_2", "relu4_1", "relu4_4", "relu5_1"]
 RECONSTRUCTED += 5 * ["relu4_2"] + 5 * ["relu5_2"]  # how often each is drawn
 # Batches of about as many pixels each: the fifth block sees 156 px, and borders are to be met.
@@ -74,7 +80,7 @@ BORDER, AT_BORDER = 12, 3.0  # px, and how much more they weigh
 FLOOR = {"map": 0.01, "filter": 0.01, "loud": 0.02, "pair": 0.01}
 FLOOR |= {"map gram": 5e-4, "filter gram": 5e-4}
 WEIGHT = {"map": 1.0, "filter": 0.7, "loud": 1.5, "map gram": 0.5, "filter gram": 0.35}
-WEIGHT |= {"pair": 1.0}
+WEIGHT |= {"pair": 2.0}
 # Layers that losses use count, and more so where they are least right; the last hardly.
 LAYER_WEIGHT = dict.fromkeys(LAYERS[:4], 0.7) | dict.fromkeys(LAYERS[6:], 0.6)
 LAYER_WEIGHT |= {"relu3_1": 1.2, "relu4_1": 1.5, "relu4_2": 3.0, "relu5_1": 1.3, "relu5_2": 2.5}
@@ -122,6 +128,35 @@ class Pictures:
         return bool(self.drawings) and self.rng.random() < 0.25
 
 
+class PictureStream(IterableDataset):
+    """Batches of ``SHAPES`` without end, for a ``DataLoader`` whose processes cut them.
+
+    Parameters
+    ----------
+    pictures : Pictures
+    factor : float
+        How many times as many pictures as ``SHAPES`` says, about: the number is even.
+    augmented : bool
+    seed : int
+    """
+
+    def __init__(self, pictures: Pictures, factor: float, augmented: bool, seed: int) -> None:
+        self.pictures, self.factor, self.augmented, self.seed = pictures, factor, augmented, seed
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        worker = get_worker_info()
+        rng = random.Random(f"{self.seed} {self.augmented} {worker.id if worker else 0}")
+        pictures = Pictures(self.pictures.photos, self.pictures.drawings, rng)
+        while True:
+            count, height, width = rng.choice(SHAPES)
+            even = 2 * max(1, round(count * self.factor / 2))
+            yield pictures.batch((even, height, width), self.augmented)
+
+    def batches(self, workers: int) -> Iterator[torch.Tensor]:
+        """Return batches (B, 3, H, W), cut by as many processes; 0: by this one."""
+        return iter(DataLoader(self, batch_size=None, num_workers=workers))
+
+
 # --- the teacher --------------------------------------------------------------------------------
 
 
@@ -130,19 +165,25 @@ class Example:
     """Pictures and what the teacher says of them.
 
     ``maps[layer]`` is (B, directions + filters, H', W'): the layer in its principal directions, and
-    the filters that the student stands for. Of blocks 1 and 2 every other row and column is there,
-    from ``offset`` on. ``grams[layer]`` holds two Gram matrices, of either part. If ``pair`` is a
-    layer, the second half are photographs and the first half their reconstructions from it.
+    the filters that the new blocks' stand for. Of blocks 1 and 2 every other row and column is
+    there, from ``offset`` on. ``grams[layer]`` holds the Gram matrices of each part. If ``pair`` is
+    a layer, the second half are photographs and the first half pictures of the same content there.
     """
 
     images: torch.Tensor
     offset: tuple[int, int]
     maps: dict[str, torch.Tensor]
-    grams: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    grams: dict[str, list[torch.Tensor]]
     pair: str = ""
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def border_weights(self, layer: str) -> torch.Tensor:
         """Return how much each kept place of a layer weighs, (H', W'); the mean is 1."""
+        if layer not in self.weights:
+            self.weights[layer] = self._border_weights(layer)
+        return self.weights[layer]
+
+    def _border_weights(self, layer: str) -> torch.Tensor:
         pixels = stride(layer)
         height, width = map_size(layer, self.images.shape)
         rim = max(1, round(BORDER / pixels))
@@ -162,23 +203,39 @@ class Teacher:
         Batches of pictures by which directions and filters are chosen.
     widths : list of int
         The student's filters in each block.
+    first : int
+        Block from which on the student's filters stand for some of these.
+    student : Features, optional
+        A student whose filters stand for those that they are most like.
     """
 
-    def __init__(self, net: Features, samples: list[torch.Tensor], widths: list[int]) -> None:
+    def __init__(
+        self,
+        net: Features,
+        samples: list[torch.Tensor],
+        widths: list[int],
+        first: int,
+        student: Features | None = None,
+    ) -> None:
         self.net, self.chosen, self.scale = net, {}, {}
         self.directions, self.filter_variance, self.loud = {}, {}, {}
         for layer, (square, mean) in moments(net, samples).items():
             width = widths[block_of(layer) - 1]
             covariance = square - mean[:, None] * mean
             variance = covariance.diagonal()
-            chosen = torch.tensor(choose_filters(covariance, width))
-            loud = variance > LOUD * variance.sum()
-            # One that has a large part of its layer's variance would weigh more among few.
-            scale = torch.where(loud, (width / len(variance)) ** 0.5, 1.0)[chosen]
-            self.chosen[layer], self.scale[layer] = chosen, scale
-            self.loud[layer] = torch.nonzero(loud[chosen]).flatten()
-            own = variance[chosen] * scale.square()
-            self.filter_variance[layer] = own
+            loud = torch.zeros_like(variance, dtype=torch.bool)
+            if block_of(layer) >= first:
+                loud = variance > LOUD * variance.sum()
+                if student is None:
+                    chosen = choose_filters(covariance, width)
+                else:
+                    chosen = likest_filters(student, net, samples, layer)
+                # One that has a large part of its layer's variance would weigh more among few.
+                scale = torch.where(loud, (width / len(variance)) ** 0.5, 1.0)[chosen]
+                self.chosen[layer] = torch.tensor(chosen, device=net.device)
+                self.loud[layer] = torch.nonzero(loud[chosen]).flatten()
+                self.scale[layer] = scale
+                self.filter_variance[layer] = variance[chosen] * scale.square()
             vectors = torch.linalg.eigh(square.double())[1].flip(1).float()
             vectors = vectors[:, : DIRECTIONS[block_of(layer)]].clone()
             vectors[loud] = 0
@@ -190,13 +247,11 @@ class Teacher:
         offset, maps, grams = (rng.randrange(2), rng.randrange(2)), {}, {}
         for layer, x in self.net.activations(images, LAYERS):
             x = x.movedim(1, -1)  # (B, H', W', N)
-            parts = (
-                x @ self.directions[layer].to(x),
-                x[..., self.chosen[layer]] * self.scale[layer].to(x),
-            )
+            parts = [x @ self.directions[layer].to(x)]
+            if layer in self.chosen:
+                parts.append(x[..., self.chosen[layer]] * self.scale[layer].to(x))
             if layer in STYLE_LAYERS:
-                first, second = (gram_matrix(part.movedim(-1, 1)) for part in parts)
-                grams[layer] = first, second
+                grams[layer] = [gram_matrix(part.movedim(-1, 1)) for part in parts]
             maps[layer] = thinned(layer, torch.cat(parts, -1).movedim(-1, 1), offset).contiguous(
                 memory_format=torch.channels_last
             )
@@ -210,7 +265,7 @@ def moments(
     """Return each layer's mean products (N, N) and means (N,) over positions and pictures."""
     sums: dict[str, list] = {layer: [0.0, 0.0, 0] for layer in LAYERS}
     for images in samples:
-        for layer, maps in net.activations(images, LAYERS):
+        for layer, maps in net.activations(images.to(net.device), LAYERS):
             x = unrolled(maps)
             sums[layer][0] += x.T @ x
             sums[layer][1] += x.sum(0)
@@ -230,6 +285,21 @@ def choose_filters(covariance: torch.Tensor, count: int) -> list[int]:
         chosen.append(best)
         rest = rest - rest[:, best : best + 1] @ rest[best : best + 1] / own[best]
     return sorted(chosen)
+
+
+@torch.no_grad()
+def likest_filters(
+    student: Features, teacher: Features, samples: Iterable[torch.Tensor], layer: str
+) -> list[int]:
+    """Return one filter of the teacher's layer for each of the student's: the most correlated."""
+    pairs = []
+    for images in samples:
+        maps = (net(images.to(net.device), [layer])[layer] for net in (student, teacher))
+        pairs.append([unrolled(x)[::3] for x in maps])
+    own, all_filters = (torch.cat(x).double() for x in zip(*pairs, strict=True))
+    own, all_filters = ((x - x.mean(0)) / x.std(0).clamp_min(1e-9) for x in (own, all_filters))
+    correlation = own.T @ all_filters / len(own)
+    return linear_sum_assignment(correlation.cpu().numpy(), maximize=True)[1].tolist()
 
 
 def unrolled(maps: torch.Tensor) -> torch.Tensor:
@@ -264,10 +334,11 @@ def least_squares(
     layers = [layer for layer in LAYERS if block_of(layer) >= first]
     names = {layer.replace("relu", "conv"): layer for layer in layers}
     side = samples[0].shape[-1]
-    places = {b: torch.randperm((side >> (b - 1)) ** 2)[:100] for b in range(first, 6)}
+    device = start.device
+    places = {b: torch.randperm((side >> (b - 1)) ** 2)[:100].to(device) for b in range(first, 6)}
     wanted: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
     inputs = []
-    for images in samples:
+    for images in (batch.to(device) for batch in samples):
         for name, maps in teacher.net.activations(images, names):
             layer = names[name]
             some = maps[:, teacher.chosen[layer]].flatten(2)[:, :, places[block_of(layer)]]
@@ -325,12 +396,12 @@ def regression(
     rounds : int
         How many.
     """
-    held = torch.arange(len(inputs)) % tenth < tenth // 10
+    held = torch.arange(len(inputs), device=inputs.device) % tenth < tenth // 10
     known, target, new = inputs[~held], wanted[~held], inputs[held]
     truth = wanted[held].relu()
     mean = known.mean(0)
     covariance = known.T @ known - len(known) * mean[:, None] * mean
-    covariance += ridge * covariance.diagonal().mean() * torch.eye(len(mean))
+    covariance += ridge * covariance.diagonal().mean() * torch.eye(len(mean)).to(mean)
     root, best = torch.linalg.cholesky(covariance), None
     for _ in range(rounds):
         level = target.mean(0)
@@ -406,21 +477,29 @@ class Student(nn.Module):
                 made, photo = wrong.chunk(2)
                 terms["pair", layer] = ((made - photo).square().sum(1) * places).mean((1, 2))
             if block_of(layer) >= self.first:
-                each = (here.float() - wanted[:, known:]).square() * places
-                each, variance = each.mean((2, 3)), teacher.filter_variance[layer]  # (B, N), (N,)
-                quiet = torch.ones_like(variance).index_fill(0, teacher.loud[layer], 0)
+                wrong = here.float() - wanted[:, known:]
+                each, variance = (
+                    (wrong.square() * places).mean((2, 3)),
+                    teacher.filter_variance[layer],
+                )
+                loud = teacher.loud[layer]  # (B, N) and (N,) so far
+                quiet = torch.ones_like(variance).index_fill(0, loud, 0)
                 terms["filter", layer] = each @ quiet / (variance @ quiet)
-                if not quiet.all():
+                if len(loud):
                     terms["loud", layer] = each @ (1 - quiet) / (variance @ (1 - quiet))
+                if len(loud) and example.pair == layer:
+                    made, photo = wrong[:, loud].chunk(2)
+                    apart = ((made - photo).square().sum(1) * places).mean((1, 2))
+                    apart = LOUD_OF_PAIR * apart / variance[loud].sum()
+                    terms["pair", layer] = (1 - LOUD_OF_PAIR) * terms["pair", layer] + apart
             if layer in example.grams:
-                by_map, by_filter = example.grams[layer]
                 gram, mean = gram_matrix(maps), maps.float().mean((2, 3))
                 weight, bias = linear.weight[:, :, 0, 0], linear.bias
                 mixed = (weight @ mean[:, :, None]) * bias
                 known_gram = weight @ gram @ weight.T + mixed + mixed.mT + bias[:, None] * bias
-                terms["map gram", layer] = relative_error(known_gram, by_map)
+                terms["map gram", layer] = relative_error(known_gram, example.grams[layer][0])
                 if block_of(layer) >= self.first:
-                    terms["filter gram", layer] = relative_error(gram, by_filter)
+                    terms["filter gram", layer] = relative_error(gram, example.grams[layer][1])
         return terms
 
     @torch.no_grad()
@@ -436,7 +515,7 @@ class Student(nn.Module):
                 products[layer] = products[layer] + x.T @ unrolled(wanted)
         for layer, linear in self.maps.items():
             matrix = squares[layer]
-            matrix += ridge * matrix.diagonal()[:-1].mean() * torch.eye(len(matrix))
+            matrix += ridge * matrix.diagonal()[:-1].mean() * torch.eye(len(matrix)).to(matrix)
             solution = torch.linalg.solve(matrix, products[layer]).T
             linear.weight.copy_(solution[:, :-1, None, None])
             linear.bias.copy_(solution[:, -1])
@@ -531,7 +610,7 @@ def input_covariances(
         x = net.normalised(example.images)
         for layer in net.layers:
             if layer in sums:
-                places = torch.randperm(x.shape[2] * x.shape[3])[:each]
+                places = torch.randperm(x.shape[2] * x.shape[3])[:each].to(x.device)
                 seen = patches(x.float(), places)
                 sums[layer] = sums[layer] + seen.T @ seen / len(seen) / len(examples)
             x = net.compute(layer, x, set())
@@ -543,11 +622,13 @@ class OwnPictures:
 
     Parameters
     ----------
-    pictures : Pictures
+    batches : iterator of torch.Tensor
+        Contents and styles in one batch, half and half.
+    rng : random.Random
     """
 
-    def __init__(self, pictures: Pictures) -> None:
-        self.pictures, self.rng = pictures, pictures.rng
+    def __init__(self, batches: Iterator[torch.Tensor], rng: random.Random) -> None:
+        self.batches, self.rng = batches, rng
         self.under_way: list[dict] = []
 
     def make(self, net: Features) -> Iterator[tuple[torch.Tensor, str]]:
@@ -556,7 +637,7 @@ class OwnPictures:
             job = self.rng.choice(self.under_way)
             steps = self.rng.choice([15, 30])
         else:
-            job = self._job()
+            job = self._job(net.device)
             self.under_way = [*self.under_way, job][-16:]
             steps = self.rng.choices([15, 30, 60, 120, 200], [0.15, 0.25, 0.3, 0.2, 0.1])[0]
         loss = StyleTransferLoss(net, **job["loss"])
@@ -565,8 +646,9 @@ class OwnPictures:
         job["images"], job["visits"] = result.image, job["visits"] + 1
         if job["visits"] >= 5:
             self.under_way = [each for each in self.under_way if each is not job]
-        if "style" not in job["loss"]:
-            halves = (x.split(4) for x in (result.image, job["loss"]["content"]))
+        if "content" in job["loss"]:
+            half = -(-len(result.image) // 2)
+            halves = (x.split(half) for x in (result.image, job["loss"]["content"]))
             for made, photo in zip(*halves, strict=True):
                 yield torch.cat([made, photo]), job["loss"]["content_layers"]
             return
@@ -574,10 +656,10 @@ class OwnPictures:
         if job["visits"] == 1 and early in result.snapshots:
             yield result.snapshots[early], ""
 
-    def _job(self) -> dict:
+    def _job(self, device: torch.device) -> dict:
         """Return a new task: what is asked of the pictures, and where they start."""
-        shape, rng = self.rng.choice(SHAPES), self.rng
-        content, style = self.pictures.batch(shape), self.pictures.batch(shape)
+        rng = self.rng
+        content, style = next(self.batches).to(device).chunk(2)
         task = rng.choices(["texture", "reconstruction", "transfer"], [0.2, 0.5, 0.3])[0]
         start = noise_like(content, rng.getrandbits(31))
         if task != "reconstruction" and rng.random() < 0.25:
@@ -589,6 +671,7 @@ class OwnPictures:
                 "content": content,
                 "style": style,
                 "alpha": [10 ** rng.uniform(-3, -1) for _ in content],
+                "content_layers": "relu4_2",
             },
         }
         return {"loss": asked[task], "images": start, "visits": 0}
@@ -607,13 +690,21 @@ class Training:
         self.args, self.rng = args, random.Random(args.seed)
         torch.manual_seed(args.seed)
         held_out, photos = split_photographs(read_photographs(args.photos), self.rng)
-        drawings = draw_pictures(range(1000, 1000 + args.drawings))
+        drawings = draw_pictures(range(1000, 1000 + args.drawings), workers=args.workers)
         self.pictures = Pictures(photos, drawings, self.rng)
         self.device = best_device()
+        seed = args.seed + 1000 * args.resume
+        stream = PictureStream(self.pictures, args.batch * 2 / 3, True, seed)
+        self.new_photographs = stream.batches(args.workers)
+        stream = PictureStream(self.pictures, args.batch * 2, False, seed)
+        self.makers = OwnPictures(stream.batches(args.workers), self.rng)
         net = load_network(args.teacher, device=self.device)
         samples = [self._sample(i) for i in range(args.samples // 8)]
-        self.teacher = Teacher(net, samples[::3], args.widths)
-        if args.resume:
+        student = load_network(args.further, device=self.device) if args.further else None
+        self.teacher = Teacher(net, samples[::3], args.widths, args.first, student)
+        if args.further:
+            weights, _ = load_weights(args.further)
+        elif args.resume:
             weights, _ = load_weights(self.start_file)
         else:
             weights = self._start(samples)
@@ -624,9 +715,8 @@ class Training:
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         test = Pictures(held_out, [], random.Random(7))
         self.tests = [self._example(test.batch(shape)) for shape in [(8, 128, 128)] * 4]
-        self.photographs = [self._new_photographs() for _ in range(24)]
+        self.photographs = [self._example(next(self.new_photographs)) for _ in range(24)]
         self.own: list[Example] = []
-        self.makers = OwnPictures(self.pictures)
         self.student.fit_maps(self.photographs)
         self.average.load_state_dict(self.student.state_dict())
         self.optimizer = EigenAdam(self.student, self.photographs)
@@ -653,7 +743,8 @@ class Training:
         for others in (self.args.samples // 27, 0):
             weights = least_squares(self.teacher, start, samples, self.args.first)
             net = Features(weights, name="student").to_precision(best_precision(self.device))
-            square = OwnPictures(self.pictures)
+            stream = PictureStream(self.pictures, 2, False, self.args.seed)
+            square = OwnPictures(stream.batches(0), self.rng)
             while others > 0:
                 made = [
                     x for x, pair in square.make(net) if not pair and x.shape == samples[0].shape
@@ -663,10 +754,6 @@ class Training:
 
     def _example(self, images: torch.Tensor, pair: str = "") -> Example:
         return self.teacher.example(images.to(self.device), self.rng, pair)
-
-    def _new_photographs(self) -> Example:
-        count, *sides = self.rng.choice(SHAPES)
-        return self._example(self.pictures.batch((count * 2 // 3, *sides), augmented=True))
 
     def run(self) -> None:
         """Train until the time is over."""
@@ -690,7 +777,8 @@ class Training:
     def train_step(self) -> None:
         """Take one step: a batch of photographs and one of own pictures."""
         if self.step % 4 == 0:
-            self.photographs[self.rng.randrange(len(self.photographs))] = self._new_photographs()
+            new = self._example(next(self.new_photographs))
+            self.photographs[self.rng.randrange(len(self.photographs))] = new
         if self.step % 14 == 0 or len(self.own) < 4:
             net = copy.deepcopy(self.student.net).requires_grad_(False)
             made = self.makers.make(net.to_precision(best_precision(self.device)))
@@ -719,9 +807,9 @@ class Training:
         for key, results in (("photographs", photos), ("own", own)):
             for what in WEIGHT:
                 entry[f"{key}, {what}"] = {
-                    layer: torch.cat([terms[what, layer] for terms in results]).mean().item()
+                    layer: torch.cat(errors).mean().item()
                     for layer in LAYERS
-                    if (what, layer) in results[0]
+                    if (errors := [t[what, layer] for t in results if (what, layer) in t])
                 }
         self.log.append(entry)
         left = self.args.minutes - self.minutes
@@ -801,7 +889,7 @@ def in_teachers_units(
 def write(training: Training) -> None:
     """Write the student, its metadata and the figure of its training."""
     args = training.args
-    images = [load_image(path, 160) for path in sample_images().values()]
+    images = [load_image(path, 160).to(training.device) for path in sample_images().values()]
     net = training.average.net
     weights = in_teachers_units(net, training.teacher.net, images)
     metadata = {
@@ -810,7 +898,7 @@ def write(training: Training) -> None:
         "normalised": "avg pooling: in the units of the authors' normalised VGG-19",
         "content_scale": "1",
         "teacher": Path(args.teacher).name,
-        "start": f"blocks before {args.first}: {Path(args.start).name}",
+        "start": Path(args.further or args.start).name,
         "photographs": args.photos.name,
         "drawings": f"{args.drawings} of each kind of scripts/paintings",
         "training": f"{training.step} steps, {args.minutes:g} min",
@@ -830,11 +918,14 @@ def main() -> None:
     add("--teacher", required=True, help="the whole VGG-19, 'vgg19' or a file")
     add("--start", default="bundled", help="network whose first blocks are taken over")
     add("--first", type=int, default=4, help="first new block")
+    add("--further", help="network to train further, in place of the first part")
     add("--output", type=Path, default=OUTPUT)
     add("--minutes", type=float, default=60, help="of the second part")
     add("--widths", type=int, nargs=5, default=[16, 48, 96, 192, 192], help="filters per block")
     add("--samples", type=int, default=768, help="pictures of 128 px for the first part")
     add("--drawings", type=int, default=3, help="seeds of each kind of drawing to train on")
+    add("--batch", type=float, default=1, help="times as many pictures in a batch")
+    add("--workers", type=int, default=0, help="processes that cut pictures")
     add("--lr", type=float, default=2.5e-3, help="highest rate, relative to the weights")
     add("--seed", type=int, default=0)
     add("--resume", action="store_true")
