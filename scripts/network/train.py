@@ -50,7 +50,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from nst_helpers.engine.devices import best_device, best_precision
+from nst_helpers.engine.devices import best_device, best_precision, capture_cuda_graph
 from nst_helpers.images import load_image, noise_like, sample_images
 from nst_helpers.losses import STYLE_LAYERS, StyleTransferLoss, gram_matrix
 from nst_helpers.network.features import Features, block_of, map_size, stride
@@ -177,6 +177,17 @@ class Example:
     pair: str = ""
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
+    def tensors(self) -> list[torch.Tensor]:
+        """Return all that it holds."""
+        grams = [gram for both in self.grams.values() for gram in both]
+        return [self.images, *self.maps.values(), *grams]
+
+    def clone(self) -> Example:
+        """Return one of its kind, in memory of its own."""
+        maps = {layer: x.clone() for layer, x in self.maps.items()}
+        grams = {layer: [gram.clone() for gram in both] for layer, both in self.grams.items()}
+        return Example(self.images.clone(), self.offset, maps, grams, self.pair)
+
     def border_weights(self, layer: str) -> torch.Tensor:
         """Return how much each kept place of a layer weighs, (H', W'); the mean is 1."""
         if layer not in self.weights:
@@ -242,9 +253,10 @@ class Teacher:
             self.directions[layer] = vectors / variance[~loud].sum().sqrt()
 
     @torch.no_grad()
-    def example(self, images: torch.Tensor, rng: random.Random, pair: str = "") -> Example:
+    def example(self, images: torch.Tensor, pair: str = "") -> Example:
         """Return what it says of ``images`` (B, 3, H, W)."""
-        offset, maps, grams = (rng.randrange(2), rng.randrange(2)), {}, {}
+        # One for all images of a shape: a CUDA graph is for one.
+        offset, maps, grams = (images.shape[2] // 32 % 2,) * 2, {}, {}
         for layer, x in self.net.activations(images, LAYERS):
             x = x.movedim(1, -1)  # (B, H', W', N)
             parts = [x @ self.directions[layer].to(x)]
@@ -573,11 +585,20 @@ class EigenAdam:
             else:
                 slot["size"] = flat.square().mean().sqrt().clamp_min(0.02 if p.dim() == 1 else 0.0)
             self.state.append(slot)
+        self.rate, self.second_share = (torch.zeros((), device=p.device) for _ in range(2))
+        self.captured_update = capture_cuda_graph(self.update, p.device)
+
+    def step(self, rate: float) -> None:
+        """Change each parameter by about ``rate`` of its size, and zero its gradient."""
+        self.count += 1
+        first, second = self.betas
+        self.rate.fill_(rate / (1 - first**self.count))
+        self.second_share.fill_(1 - second**self.count)
+        self.captured_update()
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Change each parameter by about ``rate`` of its size, and forget its gradient."""
-        self.count += 1
+    def update(self) -> None:
+        """Do it, by the numbers in ``rate`` and ``second_share``."""
         first, second = self.betas
         for p, slot in zip(self.parameters, self.state, strict=True):
             gradient = p.grad.flatten(1) if p.dim() == 4 else p.grad
@@ -585,13 +606,55 @@ class EigenAdam:
                 gradient = rotated(gradient, slot["basis"])
             slot["first"].lerp_(gradient, 1 - first)
             slot["second"].lerp_(gradient.square(), 1 - second)
-            mean = slot["first"] / (1 - first**self.count)
-            spread = (slot["second"] / (1 - second**self.count)).sqrt()
-            change = slot["size"] * mean / (spread + 1e-12)
+            spread = (slot["second"] / self.second_share).sqrt()
+            change = slot["size"] * slot["first"] / (spread + 1e-12)
             if "basis" in slot:
                 change = rotated(change, slot["basis"].T)
-            p.sub_(rate * change.view(p.shape))
-            p.grad = None
+            p.sub_(self.rate * change.view(p.shape))
+            p.grad.zero_()
+
+
+class Backward:
+    """The gradients of an example's loss, on a GPU by one CUDA graph for each kind of example.
+
+    There are thousands of small operations in it, which take Python longer than the GPU.
+
+    Parameters
+    ----------
+    student : Student
+    teacher : Teacher
+    """
+
+    def __init__(self, student: Student, teacher: Teacher) -> None:
+        self.student, self.teacher = student, teacher
+        self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, Example] | None] = {}
+        self.on_gpu = student.net.device.type == "cuda"
+        if self.on_gpu:  # graphs that run one after the other share their memory
+            self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+
+    def __call__(self, example: Example) -> None:
+        """Add the gradients of the example's loss to the parameters'."""
+        kind = tuple(example.images.shape), example.offset, example.pair
+        if not self.on_gpu or kind not in self.graphs:
+            total(self.student.errors(example, self.teacher)).backward()
+            self.graphs[kind] = None
+            return
+        if self.graphs[kind] is None:
+            self.graphs[kind] = self._capture(example)
+        graph, place = self.graphs[kind]
+        for mine, new in zip(place.tensors(), example.tensors(), strict=True):
+            mine.copy_(new)
+        graph.replay()
+
+    def _capture(self, example: Example) -> tuple[torch.cuda.CUDAGraph, Example]:
+        graph, place = torch.cuda.CUDAGraph(), example.clone()
+        for layer in LAYERS:
+            place.border_weights(layer)  # outlives the captured memory
+        with torch.cuda.graph(
+            graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+        ):
+            total(self.student.errors(place, self.teacher)).backward()
+        return graph, place
 
 
 def rotated(x: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
@@ -720,6 +783,7 @@ class Training:
         self.student.fit_maps(self.photographs)
         self.average.load_state_dict(self.student.state_dict())
         self.optimizer = EigenAdam(self.student, self.photographs)
+        self.backward = Backward(self.student, self.teacher)
         self.step, self.minutes, self.log = 0, 0.0, []
         if args.resume:
             self._resume()
@@ -753,7 +817,7 @@ class Training:
         return weights
 
     def _example(self, images: torch.Tensor, pair: str = "") -> Example:
-        return self.teacher.example(images.to(self.device), self.rng, pair)
+        return self.teacher.example(images.to(self.device), pair)
 
     def run(self) -> None:
         """Train until the time is over."""
@@ -787,7 +851,7 @@ class Training:
                 self.own.pop(self.rng.randrange(30))
         newest = self.own[-12:] if self.rng.random() < 0.4 else self.own
         for example in (self.rng.choice(self.photographs), self.rng.choice(newest)):
-            total(self.student.errors(example, self.teacher)).backward()
+            self.backward(example)
         warm_up = min(1.0, 0.02 + self.step / 120)
         fall = max(0.0, 2 * self.minutes / self.args.minutes - 1)  # in the second half
         decay = 0.003 + 0.997 * (1 + math.cos(math.pi * min(1.0, fall))) / 2
@@ -826,10 +890,13 @@ class Training:
         part.replace(self.checkpoint)
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.state, self.optimizer.count = state["optimizer"], state["count"]
+        for slot, saved in zip(self.optimizer.state, state["optimizer"], strict=True):
+            for name, value in saved.items():
+                slot[name].copy_(value)
+        self.optimizer.count = state["count"]
         self.step, self.minutes, self.log = state["step"], state["minutes"], state["log"]
         self.rng.seed(self.args.seed + self.step)
 
