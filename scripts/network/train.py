@@ -821,14 +821,15 @@ class Training:
 
     def run(self) -> None:
         """Train until the time is over."""
-        saved_at = self.minutes
+        saved_at = tested_at = self.minutes
         bar = tqdm(total=self.args.minutes, bar_format="{l_bar}{bar}|")
         while self.minutes < self.args.minutes:
             started_at = time.monotonic()
             self.train_step()
             # A laptop that was asleep has not trained.
             self.minutes += min(time.monotonic() - started_at, 60) / 60
-            if self.step % 100 == 0:
+            if self.minutes - tested_at > 0.5 or self.minutes >= self.args.minutes:
+                tested_at = self.minutes
                 bar.write(self.test())
                 bar.n = round(self.minutes, 1)
                 bar.refresh()
