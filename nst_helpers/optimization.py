@@ -69,7 +69,7 @@ class Loss(Protocol):
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """What a callback may change; ``optimize`` then restarts its minimiser."""
+        """All that a callback may change; ``optimize`` then restarts its minimiser."""
         return ()
 
     @property
@@ -346,14 +346,13 @@ def _descend(
         log.append(evaluation)
         minimizer.step(evaluation.value, evaluation.gradient)
 
-    # A callback may change the loss between two steps; a captured step would not notice.
-    if callback is None and loss.capturable and minimizer.capturable:
-        step = capture_cuda_graph(step, run.device)
-    step = on_free_cores(step, run.device)
+    step, captures = on_free_cores(step, run.device), loss.capturable and minimizer.capturable
+    # A captured step has the loss's weights as they were: a callback may change them.
+    take_step = capture_cuda_graph(step, run.device) if captures else step
     reads_all = callback is not None or run.device.type == "cpu"  # where reading costs no wait
     converged = False
     while log.steps < run.level.steps and not converged:
-        step()
+        take_step()
         log.steps += 1
         number, is_last = log.steps_before + log.steps, log.steps == run.level.steps
         if number in snapshots:
@@ -372,6 +371,7 @@ def _descend(
                 return "callback"
             if loss.weights != run.weights and not is_last:
                 run.restart()
+                take_step = capture_cuda_graph(step, run.device) if captures else step
         converged = minimizer.stalled()
     return "converged" if converged else "steps"
 

@@ -384,6 +384,37 @@ def test_a_non_finite_loss_is_noticed_when_the_log_is_read(target, start, reads)
     assert (result.stopped, len(result.history), reads) == ("not finite", 4, [1, 26])
 
 
+def test_a_step_is_captured_anew_when_a_callback_changes_a_weight(
+    net, content, style, reads, monkeypatch
+):
+    """A captured step computes with the numbers of its capture, whatever they are later."""
+    captures = []
+
+    def capture(step, device):
+        weights = loss.alpha
+        captures.append(weights)
+
+        def captured():
+            now, loss.alpha = loss.alpha, weights
+            step()
+            loss.alpha = now
+
+        return captured
+
+    def slider(progress):
+        if progress.step == 5:
+            loss.alpha = 1.0
+
+    monkeypatch.setattr(optimization, "capture_cuda_graph", capture)
+    loss = StyleTransferLoss(net, content, style, alpha=1e-3)
+    found = optimize(loss, content, steps=9, callback=slider)
+    monkeypatch.undo()
+    loss = StyleTransferLoss(net, content, style, alpha=1e-3)
+    expected = optimize(loss, content, steps=9, callback=slider)
+    assert captures == [1e-3, 1.0]
+    assert totals(found) == totals(expected)
+
+
 # --- the penalty on values outside the range -----------------------------------------------------
 
 
