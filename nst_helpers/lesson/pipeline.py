@@ -44,7 +44,7 @@ def show_pipeline(here: str | Iterable[str] | None = None) -> Image:
     -------
     IPython.display.Image
     """
-    return as_png(draw_pipeline(here), colours=128)
+    return as_png(draw_pipeline(here), colours=256)
 
 
 def draw_pipeline(here: str | Iterable[str] | None = None) -> Figure:

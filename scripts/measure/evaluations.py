@@ -12,17 +12,21 @@ Evaluations to that loss, by pairs and exponent; the cases are the transfer with
 content, from noise, with 1e-2 from noise, the texture, and the reconstruction from relu3_2:
 
     pairs exponent  bundled, 160 px               VGG-19, 96 px
-       10      0.0  137, 145, 123, 121
-       10     0.25  134, 137,  87, 134, never
-       10     0.75  never, never, 138, never
-       30      0.0  107, 132, 105, 113
-       30     0.25  117, 113,  93, 119, never     115, 107, 132, 117
-       30      0.5  119, 113, 120, 130, 148       111, 115, 131, 126
+       10      0.0  never, 114, 149, 131, never
+       10     0.25  140, 138, never, 135, never
+       10     0.75  never, five times
+       30      0.0  136, 101, 138, 118, never
+       30     0.25  117, 110, 133, 124, never     115, 107, 132, 117
+       30      0.5  118, 113, 128, 125, 141       111, 115, 131, 126
+       30     0.75  123, 127, 135, 138, 143
 
-Half the size first, for 60 evaluations: 118, 123 and 94 of the full size's for the three from
-noise, with 10 pairs. A range penalty of a tenth changes nothing. Steps of colour two thirds as long
-as those of grey, with 30 pairs and 0.25: 101, 108, 85 and 114 for the first four on the bundled
-network, but three times the loss in the reconstruction.
+An evaluation with 30 pairs took 1.0 to 1.1 times as long as one with 10. The bundled network is
+that of version 0.7, whose loss has VGG-19's curvature by spatial frequency: one exponent suits both.
+
+With that of 0.6, which hardly felt large shapes: half the size first, for 60 evaluations, took 118,
+123 and 94 of the full size's for the three from noise, with 10 pairs. A range penalty of a tenth
+changed nothing. Steps of colour two thirds as long as those of grey, with 30 pairs and 0.25: 101,
+108, 85 and 114 for the first four, but three times the loss in the reconstruction.
 """
 
 from __future__ import annotations
