@@ -66,6 +66,7 @@ def execute(
         timeout=1800,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=print_progress,
     )

@@ -21,7 +21,7 @@ content, from noise, with 1e-2 from noise, the texture, and the reconstruction f
        30     0.75  123, 127, 135, 138, 143
 
 An evaluation with 30 pairs took 1.0 to 1.1 times as long as one with 10. The bundled network is
-that of version 0.7, whose loss has VGG-19's curvature by spatial frequency: one exponent suits both.
+that of 0.7, whose loss has the curvature of VGG-19's by spatial frequency: one exponent suits both.
 
 With that of 0.6, which hardly felt large shapes: half the size first, for 60 evaluations, took 118,
 123 and 94 of the full size's for the three from noise, with 10 pairs. A range penalty of a tenth
