@@ -40,6 +40,7 @@ def run(script, *arguments, codes=(0,)):
     "script",
     [
         "measure.benchmark",
+        "measure.gpu",
         "pictures.explorer",
         "pictures.film",
         "pictures.notebooks",
@@ -126,6 +127,9 @@ def test_training_makes_a_network_that_loads_and_resumes(photos, teacher, tmp_pa
     options += ["--widths", 8, 8, 8, 6, 6, "--samples", 16, "--drawings", 0, "--minutes"]
     for more in ([0.05], [0.1, "--resume"]):
         run("network.train", *options, *more)
+    further = ["--further", output, "--output", tmp_path / "further.safetensors"]
+    run("network.train", *options, 0.05, "--batch", 0.5, "--workers", 1, *further)
+    assert nst.load_network(further[-1]).layers == nst.load_network(output).layers
     net = nst.load_network(output)
     _, metadata = nst.load_weights(output)
     assert net.content_scale == 1
@@ -150,6 +154,17 @@ def test_regression_finds_a_rectified_layer():
     found, level = train.regression(inputs, disturbed, 400, ridge=1e-6, rounds=200)
     assert (found - weight).norm() < 0.1 * (plain - weight).norm()
     torch.testing.assert_close((inputs @ found + level).relu(), wanted.relu(), atol=0.05, rtol=0)
+
+
+def test_a_students_filters_are_matched_with_those_they_are_most_like(teacher):
+    weights, _ = nst.load_weights(teacher)
+    order = torch.tensor([5, 2, 7, 0, 3])
+    for key in ("weight", "bias"):
+        weights[f"conv4_2.{key}"] = 3 * weights[f"conv4_2.{key}"][order]
+    until_there = {key: value for key, value in weights.items() if key < "conv4_3"}
+    student, whole = nst.Features(until_there), nst.load_network(teacher, normalise=False)
+    samples = [torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
+    assert train.likest_filters(student, whole, samples, "relu4_2") == order.tolist()
 
 
 def test_chosen_filters_predict_the_others():
