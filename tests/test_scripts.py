@@ -143,6 +143,13 @@ def test_training_says_what_is_wrong_with_its_photographs(tmp_path):
     assert "0 pictures" in message
 
 
+@pytest.mark.parametrize("option", [("--batch", 0), ("--batch", "nan"), ("--workers", -1)])
+def test_training_names_a_senseless_number(tmp_path, option):
+    options = ["--photos", tmp_path, "--teacher", "vgg19", *option]
+    message = run("network.train", *options, codes=[2]).stderr
+    assert f"not {option[1]}" in message
+
+
 def test_regression_finds_a_rectified_layer():
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(4000, 12, generator=generator)
@@ -164,7 +171,8 @@ def test_a_students_filters_are_matched_with_those_they_are_most_like(teacher):
     until_there = {key: value for key, value in weights.items() if key < "conv4_3"}
     student, whole = nst.Features(until_there), nst.load_network(teacher, normalise=False)
     samples = [torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
-    assert train.likest_filters(student, whole, samples, "relu4_2") == order.tolist()
+    likest = train.likest_filters(student, whole, samples, ["relu4_2"])
+    assert likest == {"relu4_2": order.tolist()}
 
 
 def test_chosen_filters_predict_the_others():

@@ -246,10 +246,10 @@ class Bench:
 
 def shares_by_kind(seconds: dict[str, float]) -> dict[str, float]:
     """Return which share of the seconds each of ``KINDS`` takes."""
-    shares = dict.fromkeys(KINDS, 0.0)
+    shares, whole = dict.fromkeys(KINDS, 0.0), sum(seconds.values())
     for operator, each in seconds.items():
         kind = next(kind for kind, words in KINDS.items() if any(w in operator for w in words))
-        shares[kind] += each / sum(seconds.values())
+        shares[kind] += each / whole
     return shares
 
 

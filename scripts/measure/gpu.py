@@ -32,6 +32,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ PARTS = (
     *("checks", "capture", "reference", "profile", "products", "sizes"),
     *("memory", "batch", "curves", "command", "failure"),
 )
-PAIRS, PRECONDITION, RANGE_WEIGHT = 30, 0.5, 3.0  # the defaults of ``optimize``
+# Of the options of ``optimize``.
+DEFAULTS = {name: each.default for name, each in signature(nst.optimize).parameters.items()}
 
 
 class Uncaptured(nst.StyleTransferLoss):
@@ -153,23 +155,18 @@ class Gpu:
     def check(self, net: nst.Features, arguments: dict, settings: dict) -> str:
         """Say how far a captured run is from one that is not."""
         size = arguments.get("content", arguments.get("style")).shape[-1]
-        start, steps, ends = self.noise(size), 8 if self.quick else 60, []
+        start, steps = self.noise(size), 8 if self.quick else 60
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            for kind in (nst.StyleTransferLoss, Uncaptured):
-                ends.append(nst.optimize(kind(net, **arguments), start, steps=steps, **settings))
+            ends = captured_and_not(net, arguments, start, steps=steps, **settings)
         return differences(*ends) + said(caught)
 
     def check_batch(self, net: nst.Features) -> str:
         images = [nst.load_image(name, 67).to(self.device) for name in ("chelsea", "coffee")]
         content = torch.cat([image[..., :67, :89] for image in images])
         style = nst.load_image("night_sky", 96)
-        arguments = {"alpha": [1e-3, 1e-2]}
-        ends = [
-            nst.optimize(kind(net, content, style, **arguments), content, steps=20)
-            for kind in (nst.StyleTransferLoss, Uncaptured)
-        ]
-        return differences(*ends)
+        arguments = {"content": content, "style": style, "alpha": [1e-3, 1e-2]}
+        return differences(*captured_and_not(net, arguments, content, steps=20))
 
     def check_continuation(self, net: nst.Features) -> str:
         loss, _ = self.losses(net, 128)
@@ -178,14 +175,15 @@ class Gpu:
         return differences(whole, part)
 
     def check_callback(self, net: nst.Features) -> str:
-        loss, _ = self.losses(net, 128)
+        ends = []
+        for loss in self.losses(net, 128):
 
-        def change(progress: nst.Progress) -> None:
-            loss.alpha = 1e-3 if progress.step < 20 else 1e-1
-            progress.image()
+            def change(progress: nst.Progress, loss: nst.StyleTransferLoss = loss) -> None:
+                loss.alpha = 1e-3 if progress.step < 20 else 1e-1
+                progress.image()
 
-        result = nst.optimize(loss, self.noise(128), steps=40, callback=change)
-        return f"{result.stopped}, loss {result.history[-1]['total']:.4g}"
+            ends.append(nst.optimize(loss, self.noise(128), steps=40, callback=change))
+        return differences(*ends)
 
     def check_sweep(self, net: nst.Features, content: torch.Tensor, style: torch.Tensor) -> str:
         ratios, steps = [1e-4, 1e-2], 8 if self.quick else 60
@@ -286,8 +284,9 @@ class Gpu:
 
     def step_of(self, loss: nst.StyleTransferLoss, start: torch.Tensor) -> Callable[[], None]:
         """Return a step as ``optimize`` makes it, past those that set things up."""
-        objective, log = Objective(loss, start, RANGE_WEIGHT), StepLog(0, 0.0)
-        minimizer = PreconditionedLBFGS(start, lr=1.0, history_size=PAIRS, exponent=PRECONDITION)
+        objective, log = Objective(loss, start, DEFAULTS["range_weight"]), StepLog(0, 0.0)
+        pairs, exponent = DEFAULTS["history_size"], DEFAULTS["precondition"]
+        minimizer = PreconditionedLBFGS(start, lr=1.0, history_size=pairs, exponent=exponent)
 
         def step() -> None:
             evaluation = objective(minimizer.image)
@@ -301,33 +300,23 @@ class Gpu:
 
     def products(self) -> None:
         side, new = self.size, partial(torch.randn, device=self.device)
-        pixels, chunks = 3 * side**2, 64
-        pairs, gradient = new(1, 2 * PAIRS, pixels), new(1, pixels, 1)
-        parts = pairs[0].view(2 * PAIRS, chunks, -1).transpose(0, 1)  # (chunks, 2 m, n / chunks)
-        weights = new(1, 1, 2 * PAIRS)
+        rows, pixels = 2 * DEFAULTS["history_size"], 3 * side**2
+        pairs, gradient, weights = new(1, rows, pixels), new(1, pixels, 1), new(1, 1, rows)
         works: dict[str, Callable[[], object]] = {
             "pairs times gradient": lambda: pairs @ gradient,
-            "the same, matrix times vector": lambda: pairs[0] @ gradient[0, :, 0],
-            "the same, in chunks": lambda: (parts @ gradient.view(chunks, -1, 1)).sum(0),
-            "the same, by multiplying": lambda: (pairs * gradient.mT).sum(2),
             "weights times pairs": lambda: weights @ pairs,
         }
         for filters, stride in ((64, 1), (128, 2), (256, 4), (512, 8)):
             maps = new(1, filters, side // stride, side // stride).bfloat16()
             maps = maps.to(memory_format=torch.channels_last).flatten(2)
-            split = maps[0].unflatten(1, (chunks, -1)).transpose(0, 1)
             title = f"Gram matrix of {filters} filters"
             works |= {
                 title: lambda x=maps: (y := x.float()) @ y.mT,
-                f"{title}, in chunks": lambda x=split: ((y := x.float()) @ y.mT).sum(0),
                 f"{title}, bfloat16": lambda x=maps: x @ x.mT,
             }
             if self.device.type == "cuda":  # torch has it for nothing else
                 wide = partial(torch.bmm, out_dtype=torch.float32)
-                works |= {
-                    f"{title}, bfloat16 into float32": lambda x=maps, f=wide: f(x, x.mT),
-                    f"{title}, that in chunks": lambda x=split, f=wide: f(x, x.mT).sum(0),
-                }
+                works[f"{title}, bfloat16 into float32"] = lambda x=maps, f=wide: f(x, x.mT)
         for name, work in works.items():
             self.attempt(name, lambda f=work: f"{1e6 * self.seconds_of_each(f):.1f} microseconds")
 
@@ -417,13 +406,9 @@ class Gpu:
         net, size = self.nets["bundled"], 64
         content, style = content_and_style(size, self.device)
         self.attempt("a loss that cannot be captured", lambda: self.check_failure(content, style))
-        good = nst.StyleTransferLoss(net, content, style)
+        both = {"content": content, "style": style}
         self.attempt(
-            "a run after it",
-            lambda: differences(
-                nst.optimize(good, content, steps=20),
-                nst.optimize(Uncaptured(net, content, style), content, steps=20),
-            ),
+            "a run after it", lambda: differences(*captured_and_not(net, both, content, steps=20))
         )
         self.attempt("two threads at once", lambda: self.check_threads(content, style))
 
@@ -476,6 +461,14 @@ def run_of(
 ) -> Callable[[], nst.Result]:
     """Return a run that is still to be done."""
     return lambda: nst.optimize(loss, start, **options)
+
+
+def captured_and_not(
+    net: nst.Features, arguments: dict, start: torch.Tensor, **options: Any
+) -> list[nst.Result]:
+    """Return the ends of two runs of a loss, one captured and one not."""
+    kinds = nst.StyleTransferLoss, Uncaptured
+    return [nst.optimize(kind(net, **arguments), start, **options) for kind in kinds]
 
 
 def described(error: Exception) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import io
-import itertools
 import multiprocessing
 import random
 import zipfile
@@ -58,14 +57,13 @@ def split_photographs(
 def draw_pictures(seeds: range, size: int = 288, workers: int = 0) -> list[np.ndarray]:
     """Draw pictures of the kinds in images/, with other seeds: paintings are not photographs."""
     jobs = [(name, seed, size) for seed in seeds for name in PAINTERS]
-    bar = functools.partial(tqdm, total=len(jobs), desc="drawings", leave=False)
-    if not workers:
-        return list(bar(itertools.starmap(_drawing, jobs)))
-    with multiprocessing.Pool(workers) as pool:
-        return pool.starmap(_drawing, bar(jobs), chunksize=1)
+    with multiprocessing.Pool(workers) if workers else contextlib.nullcontext() as pool:
+        drawings = pool.imap(_drawing, jobs) if pool else map(_drawing, jobs)
+        return list(tqdm(drawings, total=len(jobs), desc="drawings", leave=False))
 
 
-def _drawing(name: str, seed: int, size: int) -> np.ndarray:
+def _drawing(job: tuple[str, int, int]) -> np.ndarray:
+    name, seed, size = job
     return np.array(PAINTERS[name](seed=seed, size=(size, size)))
 
 

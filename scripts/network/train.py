@@ -230,19 +230,19 @@ class Teacher:
     ) -> None:
         self.net, self.chosen, self.scale = net, {}, {}
         self.directions, self.filter_variance, self.loud = {}, {}, {}
+        standing_for = [layer for layer in LAYERS if block_of(layer) >= first]
+        likest = likest_filters(student, net, samples, standing_for) if student else {}
         for layer, (square, mean) in moments(net, samples).items():
-            width = widths[block_of(layer) - 1]
             covariance = square - mean[:, None] * mean
             variance = covariance.diagonal()
             loud = torch.zeros_like(variance, dtype=torch.bool)
-            if block_of(layer) >= first:
+            if layer in standing_for:
                 loud = variance > LOUD * variance.sum()
-                if student is None:
-                    chosen = choose_filters(covariance, width)
-                else:
-                    chosen = likest_filters(student, net, samples, layer)
+                chosen = likest.get(layer) or choose_filters(
+                    covariance, widths[block_of(layer) - 1]
+                )
                 # One that has a large part of its layer's variance would weigh more among few.
-                scale = torch.where(loud, (width / len(variance)) ** 0.5, 1.0)[chosen]
+                scale = torch.where(loud, (len(chosen) / len(variance)) ** 0.5, 1.0)[chosen]
                 self.chosen[layer] = torch.tensor(chosen, device=net.device)
                 self.loud[layer] = torch.nonzero(loud[chosen]).flatten()
                 self.scale[layer] = scale
@@ -301,17 +301,20 @@ def choose_filters(covariance: torch.Tensor, count: int) -> list[int]:
 
 @torch.no_grad()
 def likest_filters(
-    student: Features, teacher: Features, samples: Iterable[torch.Tensor], layer: str
-) -> list[int]:
-    """Return one filter of the teacher's layer for each of the student's: the most correlated."""
-    pairs = []
+    student: Features, teacher: Features, samples: Iterable[torch.Tensor], layers: list[str]
+) -> dict[str, list[int]]:
+    """Return a filter of the teacher for each of the student's, by layer: the most correlated."""
+    seen: dict[str, list[list[torch.Tensor]]] = {layer: [[], []] for layer in layers}
     for images in samples:
-        maps = (net(images.to(net.device), [layer])[layer] for net in (student, teacher))
-        pairs.append([unrolled(x)[::3] for x in maps])
-    own, all_filters = (torch.cat(x).double() for x in zip(*pairs, strict=True))
-    own, all_filters = ((x - x.mean(0)) / x.std(0).clamp_min(1e-9) for x in (own, all_filters))
-    correlation = own.T @ all_filters / len(own)
-    return linear_sum_assignment(correlation.cpu().numpy(), maximize=True)[1].tolist()
+        for side, net in enumerate((student, teacher)):
+            for layer, maps in net.activations(images.to(net.device), layers):
+                seen[layer][side].append(unrolled(maps)[::3])
+    likest = {}
+    for layer, sides in seen.items():
+        own, others = (torch.cat(side).double() for side in sides)
+        own, others = ((x - x.mean(0)) / x.std(0).clamp_min(1e-9) for x in (own, others))
+        likest[layer] = linear_sum_assignment((own.T @ others).cpu(), maximize=True)[1].tolist()
+    return likest
 
 
 def unrolled(maps: torch.Tensor) -> torch.Tensor:
@@ -585,8 +588,9 @@ class EigenAdam:
             else:
                 slot["size"] = flat.square().mean().sqrt().clamp_min(0.02 if p.dim() == 1 else 0.0)
             self.state.append(slot)
-        self.rate, self.second_share = (torch.zeros((), device=p.device) for _ in range(2))
-        self.captured_update = capture_cuda_graph(self.update, p.device)
+        device = student.net.device
+        self.rate, self.second_share = (torch.zeros((), device=device) for _ in range(2))
+        self.captured_update = capture_cuda_graph(self.update, device)
 
     def step(self, rate: float) -> None:
         """Change each parameter by about ``rate`` of its size, and zero its gradient."""
@@ -750,24 +754,26 @@ class Training:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.rng = args, random.Random(args.seed)
+        self.args, self.rng, self.device = args, random.Random(args.seed), best_device()
         torch.manual_seed(args.seed)
+        # What cannot be read is known before the pictures are.
+        further = load_weights(args.further)[0] if args.further else None
+        state = self._checkpoint_state() if args.resume else None
         held_out, photos = split_photographs(read_photographs(args.photos), self.rng)
         drawings = draw_pictures(range(1000, 1000 + args.drawings), workers=args.workers)
         self.pictures = Pictures(photos, drawings, self.rng)
-        self.device = best_device()
-        seed = args.seed + 1000 * args.resume
+        seed = args.seed + (state["step"] if state else 0)  # other pictures than at first
         stream = PictureStream(self.pictures, args.batch * 2 / 3, True, seed)
         self.new_photographs = stream.batches(args.workers)
         stream = PictureStream(self.pictures, args.batch * 2, False, seed)
         self.makers = OwnPictures(stream.batches(args.workers), self.rng)
         net = load_network(args.teacher, device=self.device)
         samples = [self._sample(i) for i in range(args.samples // 8)]
-        student = load_network(args.further, device=self.device) if args.further else None
+        student = self._network(further) if further else None
         self.teacher = Teacher(net, samples[::3], args.widths, args.first, student)
-        if args.further:
-            weights, _ = load_weights(args.further)
-        elif args.resume:
+        if further:
+            weights = further
+        elif state:
             weights, _ = load_weights(self.start_file)
         else:
             weights = self._start(samples)
@@ -785,8 +791,8 @@ class Training:
         self.optimizer = EigenAdam(self.student, self.photographs)
         self.backward = Backward(self.student, self.teacher)
         self.step, self.minutes, self.log = 0, 0.0, []
-        if args.resume:
-            self._resume()
+        if state:
+            self._resume(state)
 
     @property
     def checkpoint(self) -> Path:
@@ -806,7 +812,7 @@ class Training:
         start = load_network(self.args.start, device=self.device, precision="float32")
         for others in (self.args.samples // 27, 0):
             weights = least_squares(self.teacher, start, samples, self.args.first)
-            net = Features(weights, name="student").to_precision(best_precision(self.device))
+            net = self._network(weights)
             stream = PictureStream(self.pictures, 2, False, self.args.seed)
             square = OwnPictures(stream.batches(0), self.rng)
             while others > 0:
@@ -815,6 +821,11 @@ class Training:
                 ]
                 samples, others = samples + made, others - len(made)
         return weights
+
+    def _network(self, weights: dict[str, torch.Tensor]) -> Features:
+        """Return a student as a network that paints."""
+        net = Features(weights, name="student").to(self.device)
+        return net.to_precision(best_precision(self.device))
 
     def _example(self, images: torch.Tensor, pair: str = "") -> Example:
         return self.teacher.example(images.to(self.device), pair)
@@ -890,8 +901,10 @@ class Training:
         torch.save(state, part)
         part.replace(self.checkpoint)
 
-    def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+    def _checkpoint_state(self) -> dict:
+        return torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+
+    def _resume(self, state: dict) -> None:
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         for slot, saved in zip(self.optimizer.state, state["optimizer"], strict=True):
@@ -998,6 +1011,10 @@ def main() -> None:
     add("--seed", type=int, default=0)
     add("--resume", action="store_true")
     args = parser.parse_args()
+    if not 0 < args.batch < math.inf:
+        parser.error(f"--batch must be a positive number, not {args.batch:g}")
+    if args.workers < 0:
+        parser.error(f"--workers must be 0 or more, not {args.workers}")
     args.output.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after
     training = Training(args)
     try:
