@@ -7,9 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from helpers import make_weights
 from nst_helpers import _validate
+from nst_helpers.files.sources import brief
 from nst_helpers.network.convolutions import validate_convolutions
 
 INFINITE = (math.nan, math.inf, -math.inf)
@@ -177,6 +179,16 @@ def test_messages_are_short_whatever_came():
         assert len(text) < 200
         assert "\n" not in text
     assert _validate.shown(Awkward()) == "<Awkward>"
+
+
+def test_a_message_says_the_same_in_each_run():
+    for value in (object(), lambda: 0, math.sin.__call__, [object()], Image.new("L", (2, 2))):
+        assert " at 0x" in repr(value)
+        for shown in (_validate.shown, brief):
+            assert " at 0x" not in shown(value)
+    assert _validate.shown(object()) == brief(object()) == "<object object>"
+    name = "seen at 0xff.jpg"
+    assert _validate.shown(name) == brief(name) == repr(name)
 
 
 def test_a_warning_names_the_line_that_called_the_package():

@@ -119,7 +119,7 @@ def _is_file(path: Path) -> bool:
 def brief(value: Any) -> str:
     """Return a value for a message, in less than a line."""
     try:
-        text = repr(value)
+        text = re.sub(" at 0x[0-9a-fA-F]+(?=>)", "", repr(value))  # in memory, which says nothing
     except Exception:  # whatever somebody's own __repr__ does
         text = f"<{type(value).__name__}>"
     if hasattr(value, "shape"):

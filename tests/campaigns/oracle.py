@@ -43,7 +43,7 @@ FOREIGN = re.compile(
     | only\ integer\ tensors | expected\ Tensor | expected\ scalar | expected\ sequence
     | can't\ convert | size\ mismatch | must\ match\ the\ size | shape\ .*\ is\ invalid
     | not\ implemented\ for | input\ dimension | Expected\ \d-?D | Sizes\ of\ tensors
-    | _pickle\.| weights_only | ATen | c10 | at::
+    | _pickle\.| weights_only | \bATen\b | \bc10\b | \bat::
     | decoder | decoding | cannot\ identify | UnidentifiedImage | broken\ data\ stream
     | image\ file\ is\ truncated | Truncated\ File | libtiff | libpng | libjpeg | TIFF[A-Z]\w+
     | buffer\ is\ not\ large\ enough | buffer\ overrun | tile\ cannot | decompression\ bomb
