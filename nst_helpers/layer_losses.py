@@ -141,7 +141,6 @@ def style_loss(
     _validate.one_of("convention", convention, get_args(Convention))
     _validate.maps_and_target(features, target, or_gram=True)
     _, filters, height, width = features.shape
-    products = sum_of_products(features) if masks is None else guided_products(features, masks)
     if masks is None and target.dim() == 4:
         target = gram_matrix(target)
     if masks is None and target.shape[1:] != (filters, filters):
@@ -149,6 +148,10 @@ def style_loss(
             f"features of {filters} filters cannot match a target whose Gram matrix has the shape "
             f"{tuple(target.shape)}"
         )
+    if masks is None:
+        products = sum_of_products(features, near=target)
+    else:
+        products = guided_products(features, masks)
     return scale_style(products, target, height * width, convention, masks, region_weights)
 
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from nst_helpers import _convert, _validate
+from nst_helpers.engine.allocation import hold_freed_memory
 from nst_helpers.engine.devices import capture_cuda_graph, own_modes
 from nst_helpers.engine.ending import Ending, Optimizer, Stopped, end_of_all, endings
 from nst_helpers.engine.memory import require_memory_of_run
@@ -297,9 +298,8 @@ def optimize(
     _validate.function("callback", callback, "a function of a Progress, or None", or_none=True)
     numbers = frozenset(_validate.positive_ints("snapshots", snapshots, "numbers of steps"))
     result, image = _as_start(start)
-    steps_before = result.steps_done
+    steps_before, outcome = result.steps_done, partial(_result, result, None)
     has_progress = [steps_before > 0 for _ in image]
-    outcome = partial(_result, result, None)
     try:
         with own_modes():
             levels = pyramid_levels(_as_loss(loss), image.shape, steps, pyramid)
@@ -331,6 +331,7 @@ def optimize(
         return result
 
 
+@hold_freed_memory()
 def _descend(
     run: Run,
     outcome: Callable[..., Result],
@@ -390,8 +391,7 @@ def _result(
     size = {} if run.level.size is None else {"size": run.level.size}
     records = [record for record in run.log.records if any(record.finite)]
     history = [{"step": r.step, "seconds": r.seconds, **r.sums(), **size} for r in records]
-    home, objective = before.image.device, run.objective
-    unclipped = objective.best.to(home, copy=True)
+    unclipped = run.objective.best.to(home := before.image.device, copy=True)
     return Result(
         unclipped.clamp(0, 1),
         before.history + history,
@@ -399,7 +399,7 @@ def _result(
         stopped,
         problem,
         unclipped,
-        objective.relative_gradient.to(home, copy=True),
+        run.objective.relative_gradient.to(home, copy=True),
         before.per_image + [record.terms for record in records],
         list(parts),
     )

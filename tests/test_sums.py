@@ -67,6 +67,49 @@ def test_only_the_maps_themselves_are_held_for_the_backward_pass():
     assert torch.autograd.grad(sums.sum(), maps)[0].dtype == torch.bfloat16
 
 
+# --- near what they are compared with -------------------------------------------------------------
+
+SIZES = [(1, 16, 64, 48), (2, 3, 5, 7), (1, 64, 37, 41), (3, 192, 8, 8), (1, 1, 1, 1)]
+DISTANCES = pytest.mark.parametrize("distance", [1.0, 1e-2, 1e-4])
+
+
+def bfloat16_maps_near(size, layout, distance):
+    """Maps, their exact sums, and Gram matrices (1, N, N) at such a distance from them."""
+    maps = random_maps(*size).relu().bfloat16().contiguous(memory_format=layout)
+    exact = torch.einsum("bihw,bjhw->bij", maps.double(), maps.double())
+    gram = exact[:1] / (size[2] * size[3])
+    near = gram * (1 + distance * random_maps(*gram.shape, seed=1))
+    return maps, exact, near.float()
+
+
+@LAYOUTS
+@DISTANCES
+@pytest.mark.parametrize("size", SIZES)
+def test_sums_of_bfloat16_maps_are_as_exact_as_their_distance(size, layout, distance):
+    maps, exact, near = bfloat16_maps_near(size, layout, distance)
+    sums = sum_of_products(maps, near)
+    assert sums.dtype == torch.float32
+    target = near.double() * (size[2] * size[3])
+    difference, expected = sums.double() - target, exact - target
+    rounding = 2**-8 * expected.abs() + 2**-15 * exact.abs()  # of bfloat16, and of float32's target
+    assert ((difference - expected).abs() <= rounding).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_other_maps_are_summed_as_ever(dtype):
+    maps, near = random_maps(2, 3, 8, 8, dtype=dtype), random_maps(1, 3, 3, dtype=dtype)
+    assert torch.equal(sum_of_products(maps, near), sum_of_products(maps))
+
+
+def test_what_the_sums_are_near_changes_no_gradient():
+    maps, _, near = bfloat16_maps_near((2, 3, 8, 8), torch.channels_last, 0.1)
+    cotangent, gradients = random_maps(2, 3, 3, seed=1).float(), []
+    for known in (None, near):
+        leaf = maps.clone().requires_grad_()
+        gradients += torch.autograd.grad((sum_of_products(leaf, known) * cotangent).sum(), leaf)
+    assert torch.equal(*gradients)
+
+
 # --- by regions ----------------------------------------------------------------------------------
 
 

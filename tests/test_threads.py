@@ -1,14 +1,18 @@
 """Steps on the cores that are free, and sums that do not depend on how many there are."""
 
+import ctypes
+import sys
+import threading
 import time
 
+import psutil
 import pytest
 import torch
 
 from helpers import make_picture
 from nst_helpers import StyleTransferLoss, load_network, noise_like, optimize
 from nst_helpers.engine import threads
-from nst_helpers.engine.threads import free_cores, on_free_cores, sum_per_image
+from nst_helpers.engine.threads import free_cores, on_free_cores, release_threads, sum_per_image
 
 
 @pytest.fixture
@@ -109,3 +113,26 @@ def test_a_picture_does_not_depend_on_the_threads(set_threads, precision):
         results.append(optimize(loss, noise_like(content), steps=12))
     for result in results[1:]:
         assert torch.equal(result.image, results[0].image)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "omp_pause_resource_all"),
+    reason="an OpenMP that ends no threads",
+)
+def test_threads_that_are_released_end_and_come_again(set_threads):
+    set_threads(3)
+    values, process, numbers = torch.ones(10**6), psutil.Process(), []
+
+    def compute():
+        for end in (lambda: None, release_threads, lambda: None):
+            assert (values * 2).sum() == 2e6
+            end()
+            until = time.perf_counter() + 20
+            while end is release_threads and process.num_threads() >= numbers[0]:
+                assert time.perf_counter() < until
+            numbers.append(process.num_threads())
+
+    thread = threading.Thread(target=compute)  # whose own ones nobody else has used
+    thread.start()
+    thread.join()
+    assert numbers == [numbers[0], numbers[0] - 2, numbers[0]]

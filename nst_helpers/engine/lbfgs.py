@@ -166,7 +166,7 @@ class LBFGS:
         place = self._batch, slice(None), slot  # (B, 2, n)
         self._pairs[place] = torch.where(stored[:, None, None], pair, self._pairs[place])
         is_new = (self._slots == slot[:, None]) & stored[:, None]  # (B, m)
-        with_g = (self._pairs.flatten(1, 2) @ gradient[:, :, None]).unflatten(1, (2, -1))[..., 0]
+        with_g = _products(self._pairs, gradient)
         # The products with y need no second pass over the pairs: y is a difference of gradients.
         own = torch.stack((torch.ones_like(curvature), _dot(pair[:, 1], pair[:, 1])), 1)
         with_y = scale[:, None] * (with_g - self._with_g)  # (B, 2, m)
@@ -215,8 +215,7 @@ class LBFGS:
             rows = torch.where(used, matrix, 0.0).take_along_dim(age[:, :, None], 1)
             return rows.take_along_dim(age[:, None, :], 2)
 
-        pairs = self._pairs.flatten(1, 2)
-        identity = torch.eye(self.history_size, dtype=pairs.dtype, device=pairs.device)
+        identity = torch.eye(self.history_size, dtype=self._sy.dtype, device=self._sy.device)
         with_g = torch.where(self._used[:, None], self._with_g, 0.0)[..., None]
         s_g, y_g = with_g.take_along_dim(age[:, None, :, None], 2).unbind(1)  # (B, m, 1)
         newest = self._yy.diagonal(dim1=1, dim2=2).gather(1, self._newest[:, None])
@@ -228,7 +227,22 @@ class LBFGS:
         slot = (self._slots - self._newest[:, None] - 1) % self.history_size  # back to slots
         weights = torch.stack((v, -gamma * u), 1).take_along_dim(slot[:, None, :, None], 2)
         weights = torch.where(self._used[:, None, :, None], weights, 0.0)
-        return gamma[:, 0] * self._gradient + (weights.flatten(1)[:, None] @ pairs)[:, 0]
+        return gamma[:, 0] * self._gradient + _combination(self._pairs, weights[..., 0])
+
+
+def _products(pairs: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    """Return the products of pairs (B, 2, m, n) with a vector (B, n), (B, 2, m)."""
+    if pairs.device.type == "cpu":
+        # A product with one vector is one thread's; of several, such as S's and Y's, each is.
+        return (vector[:, None, None] @ pairs.mT)[:, :, 0]
+    return (pairs.flatten(1, 2) @ vector[:, :, None]).view(pairs.shape[:3])
+
+
+def _combination(pairs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the sum of pairs (B, 2, m, n), times their weights (B, 2, m): (B, n)."""
+    if pairs.device.type == "cpu":
+        return (weights[:, :, None] @ pairs)[:, :, 0].sum(1)
+    return (weights.flatten(1)[:, None] @ pairs.flatten(1, 2))[:, 0]
 
 
 def _cubic_minimum(

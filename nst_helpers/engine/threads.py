@@ -10,13 +10,15 @@ sums are taken in an order that does not.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections.abc import Callable
 
 import psutil
 import torch
 
-__all__ = ["free_cores", "on_free_cores", "sum_per_image"]
+__all__ = ["free_cores", "on_free_cores", "release_threads", "sum_per_image"]
 
 PARTS = 16  # of a sum
 LOOK_EVERY = 0.5  # seconds, long enough for the system's count of processor time to say something
@@ -73,6 +75,19 @@ def free_cores(
     others = (busy - own * threads) / clock
     cores = psutil.cpu_count() or 1
     return min(cores, max(1, round(cores - others)))
+
+
+def release_threads() -> None:
+    """End the threads that compute with this one; its next operation begins new ones.
+
+    OpenMP holds some for every thread that ever computed. Once they are more than the cores, those
+    of GNU's OpenMP sleep between two operations where they would have spun, and steps take half as
+    long again: call this before another thread is to paint.
+    """
+    if sys.platform == "linux":
+        openmp = ctypes.CDLL(None)  # where torch's own is found, too
+        if hasattr(openmp, "omp_pause_resource_all"):
+            openmp.omp_pause_resource_all(1)  # omp_pause_soft
 
 
 def sum_per_image(values: torch.Tensor) -> torch.Tensor:

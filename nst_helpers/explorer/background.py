@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from nst_helpers.engine.threads import release_threads
 from nst_helpers.optimization import Loss, Progress, Result, optimize
 
 __all__: list[str] = []
@@ -132,6 +133,7 @@ class BackgroundRun:
             atexit.register(self.stop)
             self._thread = thread = threading.Thread(target=self._work, name="nst run", daemon=True)
         if self.threaded:
+            release_threads()
             try:
                 thread.start()
             except RuntimeError as error:  # no memory for another thread

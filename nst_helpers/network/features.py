@@ -21,6 +21,7 @@ from torch.nn.utils import skip_init
 
 from nst_helpers import _validate
 from nst_helpers.engine.devices import PRECISIONS, Precision, own_modes
+from nst_helpers.engine.pooling import average_pool
 from nst_helpers.network.convolutions import validate_convolutions
 
 __all__ = ["Features"]
@@ -180,8 +181,8 @@ class Features(nn.Module):
             return F.relu(x, inplace=layer.replace("relu", "conv") not in named)
         # Rounding up, as in Caffe, in which the papers were computed: with torchvision's rounding
         # down deep layers do not see the last rows and columns, and nothing is painted there.
-        pool = F.avg_pool2d if self.pooling == "avg" else F.max_pool2d
-        return pool(x, 2, ceil_mode=True)  # (B, N, H' / 2, W' / 2), rounded up
+        # (B, N, H' / 2, W' / 2), rounded up
+        return average_pool(x) if self.pooling == "avg" else F.max_pool2d(x, 2, ceil_mode=True)
 
     def convolution(self, layer: str) -> nn.Conv2d:
         """Return the convolution ``convB_I``."""
