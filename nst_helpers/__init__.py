@@ -112,7 +112,7 @@ __all__ = [
     "show_images",
     "show_matrix",
 ]
-__version__ = "0.7.0"
+__version__ = "0.7.1"
 
 # The modules that define them, each with its own __all__.
 _MODULES = (

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 __all__ = ["hold_freed_memory"]
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers of mallopt's options, in malloc.h
-HELD = 2**30  # bytes: larger tensors are given back as they are freed
+HELD = 2**26  # bytes: larger blocks go back as they are freed, for holes of their size add up
 # What glibc ends with by itself, where a program frees large blocks: see mallopt's manual page.
 USUAL = {MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 64 * 2**20}
 
