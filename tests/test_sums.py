@@ -87,7 +87,8 @@ def bfloat16_maps_near(size, layout, distance):
 @pytest.mark.parametrize("size", SIZES)
 def test_sums_of_bfloat16_maps_are_as_exact_as_their_distance(size, layout, distance):
     maps, exact, near = bfloat16_maps_near(size, layout, distance)
-    sums = sum_of_products(maps, near)
+    assert torch.equal(sum_of_products(maps, near), sum_of_products(maps)), "without a gradient"
+    sums = sum_of_products(maps.requires_grad_(), near).detach()
     assert sums.dtype == torch.float32
     target = near.double() * (size[2] * size[3])
     difference, expected = sums.double() - target, exact - target

@@ -20,8 +20,9 @@ def sum_of_products(features: torch.Tensor, near: torch.Tensor | None = None) ->
     features : torch.Tensor
         (B, N, H, W).
     near : torch.Tensor, optional
-        (B or 1, N, N), what they are compared with, per position. On a CPU, bfloat16 maps are then
-        summed in a fourth of the time, and how far the sums are from it is known to 1 in 500.
+        (B or 1, N, N), what they are compared with, per position. On a CPU, bfloat16 maps that have
+        a gradient are then summed in a fourth of the time, and how far the sums are from it is
+        known to 1 in 500.
 
     Returns
     -------
@@ -77,7 +78,9 @@ class _SumOfProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: torch.Tensor, near: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(features)
-        if near is not None and (features.dtype, features.device.type) == (torch.bfloat16, "cpu"):
+        rounds = (features.dtype, features.device.type) == (torch.bfloat16, "cpu")
+        # Without a gradient, which is rounded to bfloat16 in any case, a loss is asked for itself.
+        if near is not None and rounds and ctx.needs_input_grad[0]:
             return _sums_near(features, near * (features.shape[2] * features.shape[3]))
         unrolled = _to_float32(features).flatten(2)  # (B, N, M)
         return unrolled @ unrolled.mT
