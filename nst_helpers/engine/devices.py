@@ -106,8 +106,8 @@ def best_precision(device: torch.device | str) -> Precision:
     "bfloat16" where the hardware multiplies it at twice the rate and more: processors with
     AVX512_BF16 or AMX, and GPUs from NVIDIA's Ampere on. Sums stay in float32 there, and so do
     Gram matrices, losses and the image; only while a CPU paints is how far a Gram matrix is from
-    its target rounded to bfloat16. Else "float32", which on a GPU means what torch's own settings make of it:
-    TensorFloat-32 in convolutions unless you switch it off.
+    its target rounded to bfloat16. Else "float32", which on a GPU means what torch's own settings
+    make of it: TensorFloat-32 in convolutions unless you switch it off.
 
     Parameters
     ----------
