@@ -19,6 +19,7 @@ content, from noise, with 1e-2 from noise, the texture, and the reconstruction f
        30     0.25  117, 110, 133, 124, never     115, 107, 132, 117
        30      0.5  118, 113, 128, 125, 141       111, 115, 131, 126
        30     0.75  123, 127, 135, 138, 143
+       50      0.5  105, never, 150, 121, 140     105, 107, 128, 126, 138
 
 An evaluation with 30 pairs took 1.0 to 1.1 times as long as one with 10. The bundled network is
 that of 0.7, whose loss has the curvature of VGG-19's by spatial frequency: one exponent suits both.
