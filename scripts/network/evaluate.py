@@ -35,6 +35,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 import nst_helpers as nst
+from nst_helpers.engine.allocation import hold_freed_memory
 from nst_helpers.images import cover_image
 from nst_helpers.losses import RATIOS
 
@@ -128,8 +129,9 @@ def speeds(nets: dict[str, nst.Features], size: int, rounds: int = 7) -> dict[st
         image = torch.rand(1, 3, size, size, device=net.device)
         loss = nst.StyleTransferLoss(net, image, image, alpha=1e-3)
         losses.append((loss, image.requires_grad_(True)))
-    for _ in range(rounds + 1):
-        seconds.append([evaluation_seconds(*pair) for pair in losses])
+    with hold_freed_memory():  # as a run has it
+        for _ in range(rounds + 1):
+            seconds.append([evaluation_seconds(*pair) for pair in losses])
     first, *others = (statistics.median(s) for s in zip(*seconds[1:], strict=True))
     return {name: first / each for name, each in zip(nets, others, strict=True)}
 
