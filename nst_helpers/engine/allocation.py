@@ -15,8 +15,10 @@ from contextlib import contextmanager
 
 __all__ = ["hold_freed_memory"]
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers of mallopt's options, in malloc.h
-HELD = 2**26  # bytes: larger blocks go back as they are freed, for holes of their size add up
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # numbers of mallopt's options, in malloc.h
+# What is free at the heap's end is held up to 128 MB. Larger blocks than 32 MB go back as they are
+# freed, as ever: a heap with holes of their size is a fifth larger than what is in it.
+HELD = {MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 128 * 2**20}
 # What glibc ends with by itself, where a program frees large blocks: see mallopt's manual page.
 USUAL = {MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 64 * 2**20}
 
@@ -39,8 +41,8 @@ def hold_freed_memory() -> Iterator[None]:
     try:
         with lock:
             within.append(thread)
-            for option in USUAL:
-                libc.mallopt(option, HELD)
+            for option, size in HELD.items():
+                libc.mallopt(option, size)
         yield
     finally:
         with lock:
