@@ -24,7 +24,6 @@ USUAL = {MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 64 * 2**20}
 
 libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 within: list[int] = []  # threads that hold what they free: malloc is the whole process's
-lock = threading.Lock()
 
 
 @contextmanager
@@ -38,17 +37,16 @@ def hold_freed_memory() -> Iterator[None]:
         yield
         return
     thread = threading.get_ident()
+    # Without a lock, which an interrupt might leave locked: at worst a run is a little slower.
     try:
-        with lock:
-            within.append(thread)
-            for option, size in HELD.items():
-                libc.mallopt(option, size)
+        within.append(thread)
+        for option, size in HELD.items():
+            libc.mallopt(option, size)
         yield
     finally:
-        with lock:
-            if thread in within:  # an interrupt may come before it is
-                within.remove(thread)
-            if not within:
-                for option, size in USUAL.items():
-                    libc.mallopt(option, size)
-                libc.malloc_trim(0)
+        if thread in within:  # an interrupt may come before it is
+            within.remove(thread)
+        if not within:
+            for option, size in USUAL.items():
+                libc.mallopt(option, size)
+            libc.malloc_trim(0)
