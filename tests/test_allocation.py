@@ -13,7 +13,7 @@ from nst_helpers.engine.allocation import hold_freed_memory
 GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 # A step's tensors are 100 MB at a time: glibc by itself would not keep as much.
 PROGRAM = """
-import contextlib, resource, sys
+import resource
 import psutil, torch
 from nst_helpers.engine.allocation import hold_freed_memory
 

@@ -29,6 +29,9 @@ def sum_of_products(features: torch.Tensor, near: torch.Tensor | None = None) ->
     torch.Tensor
         (B, N, N).
     """
+    # Without a gradient, which is rounded to bfloat16 in any case, a loss is asked for itself.
+    if not (torch.is_grad_enabled() and features.requires_grad):
+        near = None
     products: torch.Tensor = _SumOfProducts.apply(features, near)
     return products
 
@@ -79,8 +82,7 @@ class _SumOfProducts(torch.autograd.Function):
     def forward(ctx: Any, features: torch.Tensor, near: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(features)
         rounds = (features.dtype, features.device.type) == (torch.bfloat16, "cpu")
-        # Without a gradient, which is rounded to bfloat16 in any case, a loss is asked for itself.
-        if near is not None and rounds and ctx.needs_input_grad[0]:
+        if near is not None and rounds:
             return _sums_near(features, near * (features.shape[2] * features.shape[3]))
         unrolled = _to_float32(features).flatten(2)  # (B, N, M)
         return unrolled @ unrolled.mT
