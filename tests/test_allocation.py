@@ -1,5 +1,6 @@
 """Memory that a step frees is there for the next one, and is the system's again at the end."""
 
+import gc
 import platform
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 
 import pytest
 
+from helpers import interrupted_before_each_line
 from nst_helpers.engine import allocation
 from nst_helpers.engine.allocation import hold_freed_memory
 
@@ -96,6 +98,21 @@ def test_it_is_given_back_after_an_error(libc):
         raise KeyboardInterrupt
     assert libc.options == allocation.USUAL
     assert not allocation.within
+
+
+def test_after_an_interrupt_before_any_line_the_next_run_gives_it_back(libc):
+    @hold_freed_memory()
+    def run():
+        assert libc.options == allocation.HELD
+
+    interrupts = 0
+    for _ in interrupted_before_each_line(run, [allocation.__file__]):
+        interrupts += 1
+        gc.collect()  # an exception and its frames may refer to each other
+        assert not allocation.within
+        run()
+        assert libc.options == allocation.USUAL
+    assert interrupts > 10
 
 
 @pytest.mark.parametrize("other", [None, object()])

@@ -1,6 +1,7 @@
 """Picture files as cameras, editors and strangers make them: right, or refused by name."""
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from helpers import make_picture
+from helpers import interrupted_before_each_line, make_picture
 from nst_helpers import load_alpha, load_image, save_image, to_pil
+from nst_helpers.files import reading
 from nst_helpers.images import cover_image, load_upload, pixel_size, to_image
 
 PICTURE = to_pil(make_picture(40, 48))
@@ -363,6 +365,17 @@ def test_broken_tiff_files_leave_stderr_alone(capfd):
     with pytest.raises(ValueError, match="this file is broken or cut off; it begins as a TIFF"):
         load_image(bytes(data))
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_interrupt_before_any_line_of_reading_leaves_stderr_where_it_was(capfd, monkeypatch):
+    data, interrupts = encoded(PICTURE, "TIFF", compression="tiff_lzw"), 0
+    # Ctrl-C never comes between a with and its lock; here it does, and the lock stays locked.
+    monkeypatch.setattr(reading, "_one_at_a_time", threading.RLock())
+    for _ in interrupted_before_each_line(lambda: load_image(data), [reading.__file__]):
+        interrupts += 1
+        os.write(2, b"here")
+        assert capfd.readouterr().err == "here"
+    assert interrupts > 20
 
 
 def test_reading_in_threads_leaves_the_warning_filters_as_they_were():

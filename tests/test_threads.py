@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from helpers import make_picture
+from helpers import interrupted_before_each_line, make_picture
 from nst_helpers import StyleTransferLoss, load_network, noise_like, optimize
 from nst_helpers.engine import threads
 from nst_helpers.engine.threads import free_cores, on_free_cores, sum_per_image
@@ -66,6 +66,20 @@ def test_a_step_that_fails_gives_the_threads_back(monkeypatch, set_threads):
     with pytest.raises(KeyboardInterrupt):
         on_free_cores(step, "cpu")()
     assert torch.get_num_threads() == 2
+
+
+def test_an_interrupt_before_any_line_gives_the_threads_back(monkeypatch, set_threads):
+    set_threads(2)
+    monkeypatch.setattr(threads, "LOOK_EVERY", 0)
+    monkeypatch.setattr(threads, "free_cores", lambda before, now, used: 1)
+    during, interrupts = [], 0
+    step = on_free_cores(lambda: during.append(torch.get_num_threads()), "cpu")
+    for _ in interrupted_before_each_line(step, [threads.__file__]):
+        interrupts += 1
+        assert torch.get_num_threads() == 2
+        step()
+    assert interrupts > 10
+    assert set(during) == {1}
 
 
 def test_a_look_counts_this_process():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,29 +23,36 @@ HELD = {MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 128 * 2**20}
 USUAL = {MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 64 * 2**20}
 
 libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-within: list[int] = []  # threads that hold what they free: malloc is the whole process's
+
+
+class _Holder:
+    """What one run holds while it is within."""
+
+
+# Malloc is the whole process's, and several runs may be within. Weakly: an interrupt may come even
+# before a run is taken out, which is then gone as soon as its frame is.
+within: weakref.WeakSet[_Holder] = weakref.WeakSet()
 
 
 @contextmanager
 def hold_freed_memory() -> Iterator[None]:
     """Let malloc keep what is freed until the end, and give it back to the system then.
 
-    Several threads may be within at a time: the last one gives it back. Where the C library is not
+    Several runs may be within at a time: the last one gives it back. Where the C library is not
     glibc, nothing happens.
     """
     if libc is None or not hasattr(libc, "malloc_trim"):
         yield
         return
-    thread = threading.get_ident()
+    holder = _Holder()
     # Without a lock, which an interrupt might leave locked: at worst a run is a little slower.
     try:
-        within.append(thread)
+        within.add(holder)
         for option, size in HELD.items():
             libc.mallopt(option, size)
         yield
     finally:
-        if thread in within:  # an interrupt may come before it is
-            within.remove(thread)
+        within.discard(holder)
         if not within:
             for option, size in USUAL.items():
                 libc.mallopt(option, size)

@@ -50,10 +50,13 @@ def on_free_cores(step: Callable[[], None], device: torch.device | str) -> Calla
         if threads == limit:
             step()
             return
-        torch.set_num_threads(threads)
         try:
-            step()
-        finally:
+            try:
+                torch.set_num_threads(threads)
+                step()
+            finally:
+                torch.set_num_threads(limit)
+        finally:  # once more, for an interrupt may come before the line above
             torch.set_num_threads(limit)
 
     return run

@@ -247,9 +247,12 @@ def _silent_stderr(file: Any) -> Iterator[None]:
         yield
         return
     try:
-        with Path(os.devnull).open("wb") as null:
-            os.dup2(null.fileno(), 2)
-        yield
-    finally:
+        try:
+            with Path(os.devnull).open("wb") as null:
+                os.dup2(null.fileno(), 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+    finally:  # once more, for an interrupt may come before the line above
         os.dup2(saved, 2)
         os.close(saved)
