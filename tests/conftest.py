@@ -1,6 +1,7 @@
 """A small seeded network and small pictures, so that the whole suite takes minutes on one core."""
 
 import contextlib
+import signal
 import urllib.request
 
 import matplotlib
@@ -68,6 +69,18 @@ def explore(net, tmp_path):
 def _close_figures():
     yield
     plt.close("all")
+
+
+@pytest.fixture
+def heeded_signals():
+    """Signals that ask a program to end, not ignored as under nohup, which programs inherit."""
+    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture

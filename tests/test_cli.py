@@ -19,6 +19,7 @@ from nst_helpers import _inputs, _options, _outputs, _painting, plots
 from nst_helpers.__main__ import main
 from nst_helpers.control.recolor import recolored
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = ["--size", "52", "--steps", "3", "--network", "bundled", "--device", "cpu", "--quiet"]
 INPUTS = {

@@ -16,6 +16,7 @@ from oracle import PACKAGE, check_image, check_words, time_limit
 import nst_helpers as nst
 from nst_helpers.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
 SHORT = 8  # signals of each kind, to each command
 SIGNALS = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
 COMMANDS = {
