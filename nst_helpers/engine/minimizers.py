@@ -19,6 +19,7 @@ __all__ = ["Adam", "Minimizer", "PreconditionedLBFGS"]
 FIRST_CHANGE = 0.01  # of a pixel's value in the first step of L-BFGS, on average
 LOWEST_FREQUENCY = 0.02  # cycles per pixel: below it the preconditioner is flat
 NYQUIST = 0.5  # cycles per pixel
+WIDEST_COMPLEX = 64  # pixels: up to there, images are transformed as complex numbers
 
 
 class Minimizer(Protocol):
@@ -160,8 +161,12 @@ def spectral_preconditioner(
         return lambda values: values
     height, width = size = image.shape[2:]
     options = {"dtype": torch.float32, "device": image.device}
+    # Where small images are real again, MKL rounds otherwise with one thread than with several.
+    is_complex = image.device.type == "cpu" and width <= WIDEST_COMPLEX
     rows = torch.fft.fftfreq(height, **options)[:, None]
-    columns = torch.fft.rfftfreq(width, **options)
-    squares = rows.square() + columns.square() + LOWEST_FREQUENCY**2  # (H, W // 2 + 1)
+    columns = (torch.fft.fftfreq if is_complex else torch.fft.rfftfreq)(width, **options)
+    squares = rows.square() + columns.square() + LOWEST_FREQUENCY**2  # (H, W or W // 2 + 1)
     gain = (squares / (NYQUIST**2 + LOWEST_FREQUENCY**2)) ** (-exponent / 4)
+    if is_complex:
+        return lambda values: torch.fft.ifft2(torch.fft.fft2(values) * gain).real.contiguous()
     return lambda values: torch.fft.irfft2(torch.fft.rfft2(values) * gain, s=size)

@@ -11,6 +11,8 @@ from nst_helpers.engine.threads import sum_per_image
 
 __all__ = ["guided_products", "sum_of_products", "sum_of_squares"]
 
+POWERS_OF_2 = [2**k for k in range(11, 32)]
+
 
 def sum_of_products(features: torch.Tensor, near: torch.Tensor | None = None) -> torch.Tensor:
     """Return F F^T, the sum over positions of the products of each two filters.
@@ -132,11 +134,17 @@ def _sums_near(features: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
     Within a product everything is float32, and only what comes out is rounded. The sums must not
     be: known to 1 in 500, they could come no closer to a style.
     """
-    known = near.to(features.dtype).expand(len(features), -1, -1)
+    known, unrolled = near.to(features.dtype).expand(len(features), -1, -1), features.flatten(2)
+    # OneDNN's threads may share a sum over 2,048 positions, 4,096 and so on, which is then rounded
+    # otherwise than by one thread: there, the last position is added by itself.
+    positions = unrolled.shape[2]
+    apart = int(positions in POWERS_OF_2)
+    most, last = unrolled.split((positions - apart, apart), 2)  # (B, N, M)
     # One by one: in a batch of matrices each is one thread's.
-    each = zip(known, features.flatten(2), strict=True)
-    differences = [torch.addmm(sums, maps, maps.mT, beta=-1) for sums, maps in each]
-    return known.float() + torch.stack(differences)
+    each = zip(known, most, strict=True)
+    differences = torch.stack([torch.addmm(k, maps, maps.mT, beta=-1) for k, maps in each])
+    sums: torch.Tensor = known.float() + differences
+    return sums + last.float() @ last.float().mT if apart else sums
 
 
 def _extent(channel: torch.Tensor) -> tuple[slice, slice]:
