@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 
 from helpers import LocalServer, make_picture, make_weights, torchvision_keys
 from nst_helpers import Features, StyleTransferExplorer
+from nst_helpers._signals import CAUGHT
 
 
 @pytest.fixture(scope="session")
@@ -72,10 +73,17 @@ def _close_figures():
 
 
 @pytest.fixture
+def set_threads():
+    """Set torch's number of threads, for this test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def heeded_signals():
     """Signals that ask a program to end, not ignored as under nohup, which programs inherit."""
-    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
+    ignored = [number for number in CAUGHT if signal.getsignal(number) is signal.SIG_IGN]
     for number in ignored:
         signal.signal(number, signal.default_int_handler)
     yield

@@ -169,17 +169,13 @@ def test_on_a_gpu_regions_do_not_wait_for_it():
 
 
 @pytest.mark.parametrize("shape", [(16, 64, 64), (48, 40, 60), (64, 128, 128), (128, 64, 128)])
-def test_sums_of_half_precision_maps_do_not_depend_on_the_threads(shape):
-    generator, before = torch.Generator().manual_seed(1), torch.get_num_threads()
+def test_sums_of_half_precision_maps_do_not_depend_on_the_threads(set_threads, shape):
+    generator, sums = torch.Generator().manual_seed(1), []
     target = torch.randn(1, *shape, generator=generator).relu().bfloat16()
     near = sum_of_products(target) / (shape[1] * shape[2])
     maps = torch.randn(1, *shape, generator=generator).relu().bfloat16()
     maps = maps.contiguous(memory_format=torch.channels_last).requires_grad_(True)
-    sums = []
-    try:
-        for number in (1, 2, 3, 8):
-            torch.set_num_threads(number)
-            sums.append(sum_of_products(maps, near))
-    finally:
-        torch.set_num_threads(before)
+    for number in (1, 2, 3, 8):
+        set_threads(number)
+        sums.append(sum_of_products(maps, near))
     assert all(torch.equal(other, sums[0]) for other in sums)

@@ -15,13 +15,6 @@ from nst_helpers.engine.minimizers import spectral_preconditioner
 from nst_helpers.engine.threads import free_cores, on_free_cores, sum_per_image
 
 
-@pytest.fixture
-def set_threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     ("cores", "busy", "own", "own_threads", "free"),
     [
@@ -158,7 +151,6 @@ def test_the_preconditioner_does_not_depend_on_the_threads(set_threads, height, 
 # In a process of its own, where nobody else's threads come and go.
 RELEASE = """
 import time, psutil, torch
-from nst_helpers.engine.minimizers import spectral_preconditioner
 from nst_helpers.engine.threads import release_threads
 
 torch.set_num_threads(3)

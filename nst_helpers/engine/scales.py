@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from nst_helpers import _validate
+from nst_helpers.engine.threads import sum_per_image
 
 __all__ = ["per_position", "region_numbers", "scale_content", "scale_style"]
 
@@ -107,8 +108,7 @@ def per_position(products: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 def _scaled(difference: torch.Tensor, positions: int, convention: str) -> torch.Tensor:
     """Return the loss of G - A per position, (B, N, N)."""
-    # Rows first: a lone sum over both depends on how many threads share it.
-    error = difference.square().sum(2).sum(1) / difference[0].numel()
+    error = sum_per_image(difference.square()) / difference[0].numel()
     if convention == "paper":
         return error / 4  # (M^2 N^2 mean) / (4 N^2 M^2)
     if convention == "lecture":

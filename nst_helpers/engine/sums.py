@@ -11,8 +11,6 @@ from nst_helpers.engine.threads import sum_per_image
 
 __all__ = ["guided_products", "sum_of_products", "sum_of_squares"]
 
-POWERS_OF_2 = [2**k for k in range(11, 32)]
-
 
 def sum_of_products(features: torch.Tensor, near: torch.Tensor | None = None) -> torch.Tensor:
     """Return F F^T, the sum over positions of the products of each two filters.
@@ -138,7 +136,7 @@ def _sums_near(features: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
     # OneDNN's threads may share a sum over 2,048 positions, 4,096 and so on, which is then rounded
     # otherwise than by one thread: there, the last position is added by itself.
     positions = unrolled.shape[2]
-    apart = int(positions in POWERS_OF_2)
+    apart = int(positions >= 2048 and positions.bit_count() == 1)
     most, last = unrolled.split((positions - apart, apart), 2)  # (B, N, M)
     # One by one: in a batch of matrices each is one thread's.
     each = zip(known, most, strict=True)
